@@ -1,0 +1,191 @@
+"""The paper of a model, read from its ``model.toml``; knows the weights' digest but never loads them."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from cam_core.card_schema import CardEntry, CodeEntry, IntendedUseEntry, problems
+from cam_core.errors import CardError, DigestMismatch, ModelLoadError
+from cam_core.finding import Code, Label
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpecification:
+    """The grid that the model looks at.
+
+    Attributes
+    ----------
+    rows, columns : int, pixel
+    channels : 1 or 3
+    fit : ``pad`` or ``stretch``
+        How a picture of another shape gets onto the grid; see `cam_core.image.fit_to`.
+    pad_value : float, 0..1
+        Display value of the border.
+    normalisation : ``per-image`` or ``fixed``
+        Either ``(x - mean) / max(sd, 0.001)`` over the fitted grid, or the given `mean` and `sd` per channel.
+    mean, sd : tuple of float
+        Empty unless fixed.
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    fit: Literal["pad", "stretch"]
+    pad_value: float
+    normalisation: Literal["per-image", "fixed"]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntendedUse:
+    """For which studies the model is meant; empty lists and None mean no restriction."""
+
+    statement: str
+    modalities: tuple[str, ...]
+    body_parts: tuple[str, ...]
+    views: tuple[str, ...]
+    minimum_age_years: float | None
+    maximum_age_years: float | None
+    finding_site: Code | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """On what and how the model was trained, in words."""
+
+    data: str
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Everything about a model that its weights don't say.
+
+    Attributes
+    ----------
+    path : Path
+        The card itself, absolute.
+    weights : Path
+        Absolute; always inside the card's folder.
+    sha256 : str
+        Of the weights, lower case hexadecimal.
+    architecture, architecture_options
+        Name in the architecture table and its options; torch only.
+    target_layer : str or None
+        Module (torch) or tensor (onnx) whose output is explained; None lets the onnx runtime find it.
+    """
+
+    path: Path
+    name: str
+    version: str
+    manufacturer: str
+    description: str
+    demonstration_only: bool
+    runtime: Literal["torch", "onnx"]
+    weights: Path
+    sha256: str
+    architecture: str | None
+    architecture_options: Mapping[str, Any]
+    target_layer: str | None
+    license: str
+    input: InputSpecification
+    labels: tuple[Label, ...]
+    activation: Literal["sigmoid", "softmax"]
+    intended_use: IntendedUse
+    training: Training
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read and check a model card.
+
+    Raises
+    ------
+    CardError
+        With every problem at once: unreadable file, broken TOML, unknown or missing keys, values out of range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(path, (f"can't be read: {error}",)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(path, (f"is not valid TOML: {error}",)) from error
+    try:
+        entry = CardEntry.model_validate(content)
+    except ValidationError as error:
+        raise CardError(path, problems(error)) from error
+    card = _card(path.resolve(), entry)
+    if not card.weights.is_relative_to(card.path.parent):
+        raise CardError(path, ("[model] weights: must name a file beside the card, without leaving its folder",))
+    return card
+
+
+def _card(path: Path, entry: CardEntry) -> ModelCard:
+    model = entry.model
+    return ModelCard(
+        path=path,
+        name=model.name,
+        version=model.version,
+        manufacturer=model.manufacturer,
+        description=model.description,
+        demonstration_only=model.demonstration_only,
+        runtime=model.runtime,
+        weights=(path.parent / model.weights).resolve(),
+        sha256=model.sha256,
+        architecture=model.architecture,
+        architecture_options=dict(model.architecture_options),
+        target_layer=model.target_layer,
+        license=model.license,
+        input=InputSpecification(**entry.input.model_dump()),
+        labels=tuple(Label(name=one.name, code=_code(one.code), threshold=one.threshold) for one in entry.labels),
+        activation=entry.output.activation,
+        intended_use=_intended_use(entry.intended_use),
+        training=Training(data=entry.training.data, summary=entry.training.summary),
+    )
+
+
+def _code(entry: CodeEntry) -> Code:
+    return Code(value=entry.value, scheme=entry.scheme, meaning=entry.meaning)
+
+
+def _intended_use(entry: IntendedUseEntry) -> IntendedUse:
+    return IntendedUse(
+        statement=entry.statement,
+        modalities=entry.modalities,
+        body_parts=entry.body_parts,
+        views=entry.views,
+        minimum_age_years=entry.minimum_age_years,
+        maximum_age_years=entry.maximum_age_years,
+        finding_site=_code(entry.finding_site) if entry.finding_site else None,
+    )
+
+
+def verified_weights(card: ModelCard) -> bytes:
+    """The weights, read once and checked, so that what is loaded is what was checked.
+
+    Raises
+    ------
+    ModelLoadError
+        When they can't be read.
+    DigestMismatch
+    """
+    try:
+        weights = card.weights.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(card.weights, f"can't be read: {error}") from error
+    found = hashlib.sha256(weights).hexdigest()
+    if found != card.sha256:
+        raise DigestMismatch(card.weights, card.sha256, found)
+    return weights
+
+
+def verify_digest(card: ModelCard) -> None:
+    """Check that the weights on disk are the ones that the card names; raises as `verified_weights` does."""
+    verified_weights(card)

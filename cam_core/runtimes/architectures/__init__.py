@@ -1,0 +1,1 @@
+"""Network architectures that a model card can name; each module holds one."""

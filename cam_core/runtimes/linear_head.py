@@ -1,0 +1,45 @@
+"""Whether a classifier's head is global average pooling and one linear layer; asks by derivatives, knows no runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRIALS = (0.1, 1.0, 30.0)
+"""Sizes of the random activations at which the derivatives are compared."""
+
+TOLERANCE = 1e-4
+"""Greatest relative difference of derivatives that count as the same."""
+
+
+def linear_head(derivatives: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, int, int],
+                labels: int, candidates: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    """Weights (K, Ch) with ``logit = bias + weights @ mean(activations)``, or None when there are none.
+
+    The head is such a layer when its derivatives are the same everywhere in space and at random activations of both
+    signs and very different sizes: any gate, attention or second layer would show.
+
+    Parameters
+    ----------
+    derivatives : callable
+        Derivatives (K, Ch, h, w) of the logits at given activations (Ch, h, w).
+    shape : (Ch, h, w)
+    labels : int
+    candidates : sequence of float32 arrays
+        Weights of the model's linear layers; the exact one is returned when it agrees with what was measured.
+    """
+    source = np.random.default_rng(0)
+    found = [derivatives((source.standard_normal(shape) * size).astype(np.float32)) for size in TRIALS]
+    weights = found[0].sum(axis=(2, 3), dtype=np.float64)
+    size = np.abs(weights).max(initial=0.0)
+    if not np.isfinite(size) or size == 0:
+        return None
+    flat = weights[:, :, None, None] / (shape[1] * shape[2])
+    if any(np.abs(one - flat).max() * shape[1] * shape[2] > TOLERANCE * size for one in found):
+        return None
+    for candidate in candidates:
+        if candidate.shape == (labels, shape[0]) and np.abs(candidate - weights).max() <= TOLERANCE * size:
+            return candidate
+    return weights.astype(np.float32)

@@ -1,0 +1,217 @@
+"""Raw saliency maps, their named normalisations, their place on the image and their regions; knows no colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import approximate_polygon, find_contours, label, regionprops
+from skimage.measure._regionprops import RegionProperties
+
+from cam_core.image import Fit
+from cam_core.registration import Registration, cells_on_picture
+
+WORKING_SIDE = 512
+"""Longest side of the grid on which regions are found, pixel."""
+
+SIMPLIFICATION = 0.4
+"""Largest distance between a contour and its simplified form, working pixel."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SaliencyMap:
+    """One method's map for one finding, as computed.
+
+    Attributes
+    ----------
+    values : (h, w) float32, unitless
+        Raw values on the feature grid. Their scale is the method's own; they are never normalised here.
+    method, variant, title : str
+        Canonical name (``grad-cam``), variant (may be empty) and name for people (``Grad-CAM``).
+    label : str
+        Name of the explained label.
+    fit : Fit
+        From the image to the model's grid.
+    registration : Registration
+        From the model's grid to the cells.
+    baseline : str or None
+        What a perturbing method compared with.
+    """
+
+    values: NDArray[np.float32]
+    method: str
+    variant: str
+    title: str
+    label: str
+    fit: Fit
+    registration: Registration
+    baseline: str | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether the map holds no positive finite evidence, or anything that is not a number."""
+        return not np.isfinite(self.values).all() or not bool((self.values > 0).any())
+
+    @property
+    def name(self) -> str:
+        """Method with its variant, as methods are asked for: ``score-cam:delta``."""
+        return f"{self.method}:{self.variant}" if self.variant else self.method
+
+    @property
+    def full_title(self) -> str:
+        """Title with its variant, for people: ``Score-CAM (delta)``."""
+        return f"{self.title} ({self.variant})" if self.variant else self.title
+
+    def on_image(self) -> NDArray[np.float32]:
+        """The raw values on the image's own pixels, (H, W) float32."""
+        return place(self)
+
+
+def place(saliency: SaliencyMap, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """Raw values where they belong on the image: bilinear between the true centres of the cells, edges held.
+
+    Parameters
+    ----------
+    saliency : SaliencyMap
+    shape : (rows, columns), optional
+        Size of the result, which always covers the whole image; the image's own size when not given.
+
+    Returns
+    -------
+    (H, W) float32, the map's own scale
+    """
+    return cells_on_picture(saliency.values, saliency.registration, saliency.fit, shape or saliency.fit.source_shape)
+
+
+def by_map_maximum(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Positive part divided by the largest value: 0 no evidence .. 1 most of this map.  Not comparable between maps.
+
+    A map without positive finite values gives zeros, never a stretched nothing.
+    """
+    positive: NDArray[np.float32] = np.where(np.isfinite(values), np.maximum(values, 0), 0).astype(np.float32)
+    peak = positive.max(initial=0.0)
+    return positive / peak if peak > 0 else positive
+
+
+def by_range(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Values between `low` (0) and `high` (1), clipped; with one range for several maps they can be compared."""
+    if not high > low:
+        raise ValueError(f"the upper end {high} of a range must be above the lower end {low}")
+    finite = np.where(np.isfinite(values), values, low)
+    scaled: NDArray[np.float32] = np.clip((finite - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    return scaled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Region:
+    """One connected part of a map above a fraction of its maximum.
+
+    Coordinates are image pixels: x across, y down, the centre of pixel ``i`` at ``i + 0.5``.
+
+    Attributes
+    ----------
+    box : (x0, y0, x1, y1) int, pixel
+        Smallest box of whole pixels; the last two are exclusive.
+    contour : (N, 2) float64, pixel
+        x and y of a closed line (first point equals last, N >= 4) inside the image.
+    area_pixels : float, pixel
+    area_mm2 : float or None, mm2
+        None when the spacing is unknown.
+    peak : (x, y) float, pixel
+    peak_value, mean_value : float, the map's own scale
+    share : float, 0..1
+        Part of the map's positive mass that lies in the region.
+    """
+
+    box: tuple[int, int, int, int]
+    contour: NDArray[np.float64]
+    area_pixels: float
+    area_mm2: float | None
+    peak: tuple[float, float]
+    peak_value: float
+    mean_value: float
+    share: float
+
+
+def regions(saliency: SaliencyMap, *, threshold_fraction: float = 0.5, spacing_mm: tuple[float, float] | None = None,
+            limit: int = 5) -> tuple[Region, ...]:
+    """The connected regions of a map, the one with most evidence first.
+
+    Parameters
+    ----------
+    saliency : SaliencyMap
+    threshold_fraction : float, 0..1 exclusive
+        A region is where the placed map reaches this fraction of its maximum.
+    spacing_mm : (row, column) float or None, mm
+        Pixel spacing; without it areas in mm2 are not given.
+    limit : int
+        At most so many regions.
+    """
+    if not 0 < threshold_fraction < 1:
+        raise ValueError(f"threshold fraction {threshold_fraction} is not between 0 and 1")
+    if saliency.is_blank:
+        return ()
+    values = place(saliency, _working_shape(saliency.fit.source_shape))
+    peak = float(values.max())
+    if peak <= 0:
+        return ()
+    level = peak * threshold_fraction
+    labelled = label(values >= level, connectivity=2)
+    mass = float(np.maximum(values, 0).sum(dtype=np.float64))
+    found = [_region(values, labelled, part, _Scale(level=level, mass=mass, image_shape=saliency.fit.source_shape,
+                                                     spacing_mm=spacing_mm))
+             for part in regionprops(labelled)]
+    return tuple(sorted(found, key=lambda region: (-region.share, region.box)))[:limit]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    level: float
+    mass: float
+    image_shape: tuple[int, int]
+    spacing_mm: tuple[float, float] | None
+
+
+def _working_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
+    factor = min(1.0, WORKING_SIDE / max(image_shape))
+    return max(round(image_shape[0] * factor), 1), max(round(image_shape[1] * factor), 1)
+
+
+def _region(values: NDArray[np.float32], labelled: NDArray[np.int_], part: RegionProperties, scale: _Scale) -> Region:
+    per_row, per_column = scale.image_shape[0] / values.shape[0], scale.image_shape[1] / values.shape[1]
+    top, left, bottom, right = part.bbox
+    inside = part.image
+    window = values[top:bottom, left:right]
+    row, column = np.unravel_index(int(np.argmax(np.where(inside, window, -np.inf))), window.shape)
+    area = float(part.area) * per_row * per_column
+    spacing = scale.spacing_mm
+    return Region(
+        box=(int(np.floor(left * per_column)), int(np.floor(top * per_row)),
+             min(int(np.ceil(right * per_column)), scale.image_shape[1]),
+             min(int(np.ceil(bottom * per_row)), scale.image_shape[0])),
+        contour=_contour(window, inside, scale.level) * (per_column, per_row) + (left * per_column, top * per_row),
+        area_pixels=area,
+        area_mm2=area * spacing[0] * spacing[1] if spacing else None,
+        peak=((left + float(column) + 0.5) * per_column, (top + float(row) + 0.5) * per_row),
+        peak_value=float(window[row, column]),
+        mean_value=float(window[inside].mean(dtype=np.float64)),
+        share=float(window[inside].sum(dtype=np.float64)) / scale.mass,
+    )
+
+
+def _contour(window: NDArray[np.float32], inside: NDArray[np.bool_], level: float) -> NDArray[np.float64]:
+    """Outer line x, y of a region in its window, closed, within the window's outer edges."""
+    padded = np.pad(np.where(inside, window, 0.0).astype(np.float64), 1)
+    lines = find_contours(padded, level, fully_connected="high")
+    outer = max(lines, key=_enclosed_area)
+    simple = approximate_polygon(outer, SIMPLIFICATION)
+    chosen = simple if len(simple) >= 4 else outer
+    points = np.clip(chosen[:, ::-1] - 0.5, 0.0, (window.shape[1], window.shape[0]))
+    points[-1] = points[0]
+    return np.ascontiguousarray(points)
+
+
+def _enclosed_area(line: NDArray[np.float64]) -> float:
+    rows, columns = line[:, 0], line[:, 1]
+    return float(abs(np.dot(rows[:-1], columns[1:]) - np.dot(rows[1:], columns[:-1]))) / 2

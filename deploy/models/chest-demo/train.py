@@ -1,0 +1,182 @@
+"""Trains the demonstration model on a bank of phantom films; writes weights and a log, and evaluates nothing.
+
+The loss is binary cross-entropy of the labels plus, for every cell of the feature grid, binary cross-entropy of the
+class activation map against the known lesion masks. The map enters through one scale and one offset a label, which
+exist in training only: the network that is saved is the plain one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lesions import LABELS
+from network import features_and_cam, normalised, save, untrained
+from torch import nn
+from torch.nn import functional as F
+
+CELL_POSITIVE_WEIGHT = (6.0, 2.0, 2.0, 4.0)
+
+
+class Bank:
+    """The arrays of one or more banks, mapped, in random order by epoch."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.parts = [
+            {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "cells", "source")}
+            for folder in folders
+        ]
+        self.where = [(p, i) for p, part in enumerate(self.parts) for i in range(len(part["labels"]))]
+
+    def take(self, picks: npt.NDArray[np.int64], name: str) -> torch.Tensor:
+        """Return the rows `picks` of the array `name`."""
+        rows = [self.parts[p][name][i] for p, i in (self.where[k] for k in picks)]
+        return torch.from_numpy(np.stack(rows))
+
+
+class CellScale(nn.Module):
+    """Turns the class activation map into cell logits: a positive scale and an offset a label. Training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.full((1, len(LABELS), 1, 1), -2.0))
+        self.offset = nn.Parameter(torch.full((1, len(LABELS), 1, 1), -4.0))
+
+    def forward(self, cam: torch.Tensor) -> torch.Tensor:
+        """Return cell logits, shape as `cam` (N, K, h, w)."""
+        return cam * self.log_scale.exp() + self.offset
+
+
+def varied(images: torch.Tensor) -> torch.Tensor:
+    """Vary display values: gamma, a smooth curve, noise, now and then a blur. (N, 1, H, W) float32, 0..1."""
+    n = len(images)
+    gamma = torch.exp(0.3 * torch.randn(n, 1, 1, 1))
+    curved = images.clamp_min(1e-4) ** gamma
+    curved = curved + 0.12 * torch.randn(n, 1, 1, 1) * torch.sin(torch.pi * curved)
+    if torch.rand(()) < 0.25:
+        curved = F.avg_pool2d(curved, 3, 1, 1, count_include_pad=False)
+    noisy = curved + torch.randn_like(curved) * 0.02 * torch.rand(n, 1, 1, 1)
+    return noisy.clamp(0, 1)
+
+
+def loss_of(
+    logits: torch.Tensor, cell_logits: torch.Tensor, labels: torch.Tensor, cells: torch.Tensor, cell_weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the label loss and the weighted cell loss.
+
+    Parameters
+    ----------
+    labels : (N, K) float32
+    cells : (N, K, h, w) float32, 0..1
+    """
+    weight = torch.tensor(CELL_POSITIVE_WEIGHT)[None, :, None, None]
+    by_label = F.binary_cross_entropy_with_logits(logits, labels)
+    by_cell = F.binary_cross_entropy_with_logits(cell_logits, cells, pos_weight=weight)
+    return by_label, cell_weight * by_cell
+
+
+def targets(shares: torch.Tensor) -> torch.Tensor:
+    """Return cell targets 0..1 from mask shares (uint8): full from a quarter of the cell's surroundings upwards."""
+    return (shares.float() / 255 * 4).clamp(0, 1)
+
+
+def epoch(
+    model: Any, scale: CellScale, bank: Bank, order: npt.NDArray[np.int64], step: Any, args: argparse.Namespace
+) -> tuple[float, float]:
+    """Train once through `order`; returns the mean label loss and the mean cell loss."""
+    model.train()
+    sums = np.zeros(2)
+    batches = [order[i : i + args.batch] for i in range(0, len(order) - args.batch + 1, args.batch)]
+    for picks in batches:
+        images = normalised(varied(bank.take(picks, "images")[:, None].float() / 255))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, cam = features_and_cam(model, images.contiguous(memory_format=torch.channels_last))
+        labels, wanted = bank.take(picks, "labels").float(), targets(bank.take(picks, "cells"))
+        parts = loss_of(logits.float(), scale(cam.float()), labels, wanted, args.cell_weight)
+        step(parts[0] + parts[1])
+        sums += [parts[0].item(), parts[1].item()]
+    return float(sums[0] / len(batches)), float(sums[1] / len(batches))
+
+
+@torch.no_grad()
+def auc(model: Any, bank: Bank, picks: npt.NDArray[np.int64]) -> list[float]:
+    """Return the area under the ROC curve of each label (rank statistic) on the films `picks`."""
+    model.eval()
+    scores, truth = [], []
+    for part in np.array_split(picks, max(1, len(picks) // 64)):
+        images = normalised(bank.take(part, "images")[:, None].float() / 255)
+        scores.append(model(images.contiguous(memory_format=torch.channels_last)).float())
+        truth.append(bank.take(part, "labels"))
+    values, labels = torch.cat(scores), torch.cat(truth)
+    areas = []
+    for k in range(labels.shape[1]):
+        positive, negative = values[labels[:, k] == 1, k], values[labels[:, k] == 0, k]
+        areas.append(float((positive[:, None] > negative[None]).float().mean()))
+    return areas
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train from random weights, log every epoch, save the moving average of the weights."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    rng = np.random.default_rng(args.seed)
+    bank = Bank(args.bank)
+    total = len(bank.where)
+    held, order = np.arange(total - args.validation, total), np.arange(total - args.validation)
+    model: Any = untrained().to(memory_format=torch.channels_last)
+    nn.init.normal_(model.head.weight, std=0.3)
+    scale = CellScale()
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+    )
+    parameters = [*model.parameters(), *scale.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=args.decay)
+    steps = args.epochs * (len(order) // args.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.rate, total_steps=steps + 1, pct_start=0.2)
+
+    def step(loss: torch.Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 2.0)
+        optimiser.step()
+        schedule.step()
+        averaged.update_parameters(model)
+
+    said = {name: str(value) for name, value in vars(args).items() if name not in ("out", "log", "bank")}
+    lines = [f"arguments {said} films {len(order)} parameters {sum(p.numel() for p in model.parameters())}"]
+    begun = time.monotonic()
+    for number in range(args.epochs):
+        by_label, by_cell = epoch(model, scale, bank, rng.permutation(order), step, args)
+        areas = " ".join(f"{a:.3f}" for a in auc(averaged.module, bank, held))
+        lines.append(
+            f"epoch {number + 1} label-loss {by_label:.4f} cell-loss {by_cell:.4f} validation-auc {areas} "
+            f"seconds {time.monotonic() - begun:.0f}"
+        )
+        args.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        save(averaged.module, args.out)
+
+
+def main() -> None:
+    """``python train.py BANK [BANK ...] --out weights.safetensors --log training-log.txt``."""
+    parser = argparse.ArgumentParser(description="Train the demonstration model.")
+    parser.add_argument("bank", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, default=Path("weights.safetensors"))
+    parser.add_argument("--log", type=Path, default=Path("training-log.txt"))
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--decay", type=float, default=1e-4)
+    parser.add_argument("--cell-weight", type=float, default=4.0)
+    parser.add_argument("--validation", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=2)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

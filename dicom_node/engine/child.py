@@ -1,0 +1,194 @@
+"""A warm child process that does one request at a time within limits: the parent's side. Knows no request's meaning.
+
+Requests and answers are JSON lines over pipes. Nothing that a child says is unpickled or executed, so a child that a
+hostile file has taken over can at worst answer nonsense; that is why this is not one of the process pools on PyPI, which
+all pickle.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from dicom_node.engine.limits import Limits
+from dicom_node.errors import ChildCrashed, ChildFailed, ChildTimedOut
+
+MAXIMUM_ANSWER_BYTES = 16 << 20
+Progress = Callable[[str, float], None]
+
+
+class Child:
+    """One child process, started when first needed and started anew after a crash, a hang or an overrun.
+
+    Parameters
+    ----------
+    limits : Limits
+    crash_folder : Path
+        Where the interpreter writes stack frames (no values, so no patient data) when it dies of a signal.
+    module : str
+        What the child runs; it must speak the protocol of `child_main`.
+    """
+
+    def __init__(self, limits: Limits, crash_folder: Path, module: str = "dicom_node.engine.child_main") -> None:
+        self.limits = limits
+        self._crash_folder = crash_folder
+        self._module = module
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: int = -1
+        self._buffer = b""
+
+    @property
+    def pid(self) -> int | None:
+        """The running child's process ID."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def call(self, request: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+        """Do one request and wait for its answer.
+
+        Raises
+        ------
+        ChildCrashed
+            The process died: killed, out of memory, over its processor time, or a decoder brought it down.
+        ChildTimedOut
+            No answer within the wall time; the process was killed.
+        ChildFailed
+            The child answered with an error; it lives on.
+        """
+        if self.pid is None:
+            self._start()
+        deadline = time.monotonic() + self.limits.wall_seconds
+        try:
+            self._write(request)
+            while True:
+                answer = self._read(deadline)
+                if "progress" in answer:
+                    if progress:
+                        progress(str(answer["progress"]), float(answer["seconds"]))
+                elif "error" in answer:
+                    raise ChildFailed(str(answer["error"]), str(answer.get("kind", "")))
+                else:
+                    return answer
+        except (ChildTimedOut, ChildCrashed):
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        self.stop()
+        self._crash_folder.mkdir(parents=True, exist_ok=True)
+        self._answers, theirs = os.pipe()
+        self._buffer = b""
+        command = [sys.executable, "-m", self._module, str(theirs), json.dumps(self.limits.__dict__)]
+        environment = {**os.environ, "CAMNODE_CRASH_FOLDER": str(self._crash_folder)}
+        if self.limits.threads:
+            environment |= {name: str(self.limits.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # libraries' warnings quote values of the data set
+                pass_fds=(theirs,),
+                env=environment,
+                start_new_session=True,  # Ctrl-C is the parent's business
+            )
+        finally:
+            os.close(theirs)
+
+    def _write(self, request: Mapping[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None  # noqa: S101 - for the type checker
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise ChildCrashed(self._how_it_died()) from error
+
+    def _read(self, deadline: float) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            remaining = deadline - time.monotonic()
+            ready = select.select([self._answers], [], [], max(0.0, remaining))[0]
+            if not ready:
+                raise ChildTimedOut(self.limits.wall_seconds)
+            received = os.read(self._answers, 1 << 16)
+            if not received or len(self._buffer) > MAXIMUM_ANSWER_BYTES:
+                raise ChildCrashed(self._how_it_died())
+            self._buffer += received
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            raise ChildCrashed("it answered what is not JSON") from error
+        if not isinstance(answer, dict):
+            raise ChildCrashed("it answered what is not an object")
+        return answer
+
+    def _how_it_died(self) -> str:
+        assert self._process is not None  # noqa: S101 - for the type checker
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "it closed its pipe"
+        if code < 0:
+            name = signal.Signals(-code).name
+            return {"SIGXCPU": "over its processor time", "SIGKILL": "killed (out of memory?)"}.get(name, f"died of {name}")
+        return f"exited with status {code}"
+
+    def stop(self) -> None:
+        """End the child and everything it started."""
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended by itself
+            process.wait()
+            if process.stdin:
+                process.stdin.close()
+        if self._answers >= 0:
+            os.close(self._answers)
+            self._answers = -1
+
+
+class ChildPool:
+    """So many children; a request waits until one is free."""
+
+    def __init__(self, children: int, limits: Limits, crash_folder: Path) -> None:
+        self._all = [Child(limits, crash_folder) for _ in range(children)]
+        self._free: SimpleQueue[Child] = SimpleQueue()
+        self._stopping = threading.Event()
+        for child in self._all:
+            self._free.put(child)
+
+    @contextmanager
+    def child(self) -> Iterator[Child]:
+        """A child for one request. Raises `ChildCrashed` when the pool is being stopped."""
+        while not self._stopping.is_set():
+            try:
+                child = self._free.get(timeout=0.5)
+                break
+            except Empty:
+                continue
+        else:
+            raise ChildCrashed("the node is stopping")
+        try:
+            yield child
+        finally:
+            self._free.put(child)
+
+    def warm(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Give every child the same request (load the models), one after another; answers in order."""
+        return [child.call(request) for child in self._all]
+
+    def stop(self) -> None:
+        """End all children; what they were doing is taken up again after the next start."""
+        self._stopping.set()
+        for child in self._all:
+            child.stop()

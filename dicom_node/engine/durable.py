@@ -1,0 +1,134 @@
+"""DBOS: set-up, queues, and enqueuing by deterministic ID. Knows workflows by name, not what they do.
+
+The rows in `storage/` are the truth; what DBOS keeps only drives them and may be deleted at any time. On SQLite it has a
+file of its own beside the rows, so that its polling never holds the lock that an acknowledgement waits for; on PostgreSQL
+it lives in the schema `dbos` of the same database.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from dbos import DBOS, DBOSConfig, Serializer
+from sqlalchemy import Engine
+
+from storage.database import make_engine
+
+#: What recovery may continue. Raised when the steps of a workflow change; open work of another version starts afresh.
+WORKFLOW_VERSION = "1"
+JOBS = "jobs"
+DELIVERIES = "deliveries"
+_POLL_SECONDS = 0.1
+_ALIVE = ("ENQUEUED", "DELAYED", "PENDING")
+
+
+class JsonSerializer(Serializer):
+    """Workflow arguments and results as JSON: DBOS would pickle them."""
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            data = {"error": type(data).__name__}
+        return json.dumps(data)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return json.loads(serialized_data)
+
+    def name(self) -> str:
+        return "camnode_json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queues:
+    """How many workflows of each kind may run at once."""
+
+    jobs: int
+    deliveries: int = 8
+
+
+class Durable:
+    """The engine of one node process; workflows must be registered (imported) before `launch`."""
+
+    def __init__(self, database_url: str, queues: Queues) -> None:
+        self._engine: Engine = make_engine(workflow_database_url(database_url), driver_begins=True)
+        self._queues = queues
+        self.executor_id = f"camnode-{uuid4().hex[:12]}"
+
+    def launch(self) -> None:
+        """Start DBOS and its queues. What a dead process left behind is taken up by the sweep, from the rows."""
+        for name in ("dbos", "dbos._dbos"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        config: DBOSConfig = {
+            "name": "camnode",
+            "system_database_engine": self._engine,
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": self.executor_id,
+            "serializer": JsonSerializer(),
+            "log_level": "WARNING",
+            "console_log_level": "ERROR",
+            "notification_listener_polling_interval_sec": _POLL_SECONDS,
+        }
+        if self._engine.dialect.name == "sqlite":
+            config["system_database_url"] = str(self._engine.url)
+        else:
+            config["system_database_url"] = self._engine.url.render_as_string(hide_password=False)
+        DBOS(config=config)
+        DBOS.launch()
+        polling = _POLL_SECONDS
+        DBOS.register_queue(
+            JOBS, worker_concurrency=self._queues.jobs, polling_interval_sec=polling, on_conflict="always_update"
+        )
+        DBOS.register_queue(
+            DELIVERIES, worker_concurrency=self._queues.deliveries, polling_interval_sec=polling, on_conflict="always_update"
+        )
+
+    def enqueue(
+        self, queue: str, workflow: Callable[..., Any], workflow_id: str, priority: int, arguments: Sequence[str]
+    ) -> None:
+        """Start a workflow unless one of this ID is alive; one left by another process or version is replaced.
+
+        The ID makes a second call harmless. Priority is always set: DBOS runs a workflow without one first.
+        """
+        from dbos import SetEnqueueOptions, SetWorkflowID  # noqa: PLC0415
+
+        status = DBOS.get_workflow_status(workflow_id)
+        if status is not None:
+            if self._is_mine(status) and status.status in _ALIVE:
+                return
+            DBOS.delete_workflow(workflow_id)
+        with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority, app_version=WORKFLOW_VERSION):
+            DBOS.enqueue_workflow(queue, workflow, *arguments)
+
+    def _is_mine(self, status: Any) -> bool:
+        if status.app_version != WORKFLOW_VERSION:
+            return False
+        return status.status != "PENDING" or status.executor_id == self.executor_id
+
+    def forget_finished(self, before_ms: int) -> int:
+        """Delete the traces of workflows that ended; the rows keep the history. Returns how many."""
+        from datetime import UTC, datetime  # noqa: PLC0415
+
+        ended = DBOS.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
+            end_time=datetime.fromtimestamp(before_ms / 1000, UTC).isoformat(),
+            limit=500,
+            load_input=False,
+            load_output=False,
+        )
+        for one in ended:
+            DBOS.delete_workflow(one.workflow_id)
+        return len(ended)
+
+    def stop(self, wait_seconds: int = 0) -> None:
+        """Stop taking up work; what runs is taken up again after the next start."""
+        DBOS.destroy(workflow_completion_timeout_sec=wait_seconds)
+        self._engine.dispose()
+
+
+def workflow_database_url(database_url: str) -> str:
+    """Where DBOS keeps its traces: beside the rows on SQLite, in the same database on PostgreSQL."""
+    if database_url.startswith("sqlite:///"):
+        return database_url.removesuffix(".db") + "-workflows.db"
+    return database_url

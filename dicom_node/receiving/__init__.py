@@ -1,0 +1,1 @@
+"""The C-STORE and C-ECHO provider: associations in, instances out; knows no model, no pixel and no database."""
