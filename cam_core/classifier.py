@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.card import ModelCard, verified_weights
+from cam_core.errors import ModelLoadError
+from cam_core.extension import load_named
 from cam_core.registration import Registration
+
+RUNTIMES: dict[str, str] = {
+    "torch": "cam_core.runtimes.torch_runtime:open_torch",
+    "onnx": "cam_core.runtimes.onnx_runtime:open_onnx",
+}
+"""Name to ``"module:name"`` of an `Opener`; loaded when first asked for, so that one can be left uninstalled."""
 
 
 class Capability(Enum):
@@ -82,6 +90,10 @@ class Classifier(Protocol):
         """Weights (K, Ch) when the logits are a linear function of the globally averaged activations, else None."""
 
 
+Opener = Callable[[ModelCard, bytes, str], Classifier]
+"""From a card, its checked weights and a device to a running classifier."""
+
+
 def open_classifier(card: ModelCard, device: str = "auto") -> Classifier:
     """Check the weights against the card and load them.
 
@@ -96,10 +108,8 @@ def open_classifier(card: ModelCard, device: str = "auto") -> Classifier:
     DigestMismatch, ModelLoadError, UnknownArchitecture, UnknownTargetLayer
     """
     weights = verified_weights(card)
-    if card.runtime == "torch":
-        from cam_core.runtimes.torch_runtime import open_torch
-
-        return open_torch(card, weights, device)
-    from cam_core.runtimes.onnx_runtime import open_onnx
-
-    return open_onnx(card, weights, device)
+    try:
+        opened = cast(Opener, load_named(RUNTIMES[card.runtime]))
+    except ImportError as error:
+        raise ModelLoadError(card.weights, f"runtime {card.runtime!r} is not installed: {error}") from error
+    return opened(card, weights, device)

@@ -130,11 +130,12 @@ def grid_positions(fit: Fit, shape: tuple[int, int]) -> tuple[NDArray[np.float64
     -------
     rows, columns : (H,), (W,) float64, grid pixel index (0.0 is the centre of the first grid pixel)
     """
-    axes = []
-    for axis in (0, 1):
-        edges = (np.arange(shape[axis]) + 0.5) * (fit.source_shape[axis] / shape[axis])
-        axes.append(edges * fit.scale[axis] + fit.offset[axis] - 0.5)
-    return axes[0], axes[1]
+    return _axis_positions(fit, 0, shape[0]), _axis_positions(fit, 1, shape[1])
+
+
+def _axis_positions(fit: Fit, axis: int, count: int) -> NDArray[np.float64]:
+    edges = (np.arange(count, dtype=np.float64) + 0.5) * (fit.source_shape[axis] / count)
+    return edges * fit.scale[axis] + fit.offset[axis] - 0.5
 
 
 def grey(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

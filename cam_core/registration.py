@@ -1,7 +1,7 @@
 """Where the cells of a feature layer look on the model's input; knows no runtime, only centroids measured by one.
 
-Libraries assume that cell ``i`` is centred at ``(i + 0.5) * stride - 0.5``. With odd kernels and symmetric padding it is
-centred at ``i * stride``; other paddings, even kernels and pooling give other offsets. So the centres are measured:
+Libraries assume that cell ``i`` is centred at ``(i + 0.5) * stride - 0.5``. With odd kernels and symmetric padding it
+is centred at ``i * stride``; other paddings, even kernels and pooling give other offsets. So the centres are measured:
 for a cell, the centroid of the squared gradient of its activations with respect to the input.
 """
 
@@ -19,7 +19,7 @@ from cam_core.resample import sample_linear
 INTERIOR_CELLS = 5
 """Positions per axis at which the centre is measured."""
 
-ROUNDS = 4
+ROUNDS = 3
 """Random inputs per position."""
 
 PITCH_TOLERANCE = 0.05
@@ -113,13 +113,14 @@ def library_registration(cells: tuple[int, int], grid: tuple[int, int]) -> Regis
 def cells_on_grid(values: NDArray[np.float32], registration: Registration, grid: tuple[int, int]
                   ) -> NDArray[np.float32]:
     """Spread cell values (..., h, w) over the whole input grid, linearly between the cells' centres, edges held."""
-    positions = [(np.arange(grid[axis]) - registration.start[axis]) / registration.step[axis] for axis in (0, 1)]
-    return sample_linear(values, positions[0], positions[1])
+    rows = (np.arange(grid[0], dtype=np.float64) - registration.start[0]) / registration.step[0]
+    columns = (np.arange(grid[1], dtype=np.float64) - registration.start[1]) / registration.step[1]
+    return sample_linear(values, rows, columns)
 
 
 def cells_on_picture(values: NDArray[np.float32], registration: Registration, fit: Fit, shape: tuple[int, int]
                      ) -> NDArray[np.float32]:
-    """Spread cell values (..., h, w) over a picture of `shape` that covers the source image, as `cells_on_grid` does."""
+    """Spread cell values (..., h, w) over a picture of `shape` that covers the source image; see `cells_on_grid`."""
     rows, columns = grid_positions(fit, shape)
     return sample_linear(values, (rows - registration.start[0]) / registration.step[0],
                          (columns - registration.start[1]) / registration.step[1])

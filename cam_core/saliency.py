@@ -13,9 +13,9 @@ from cam_core.image import Fit
 from cam_core.registration import Registration, cells_on_picture
 
 WORKING_SIDE = 512
-"""Longest side of the grid on which regions are found, pixel."""
+"""Longest side of the grid on which regions are found, whatever the image's size, pixel."""
 
-SIMPLIFICATION = 0.4
+SIMPLIFICATION = 0.15
 """Largest distance between a contour and its simplified form, working pixel."""
 
 
@@ -157,11 +157,11 @@ def regions(saliency: SaliencyMap, *, threshold_fraction: float = 0.5, spacing_m
     if peak <= 0:
         return ()
     level = peak * threshold_fraction
-    labelled = label(values >= level, connectivity=2)
+    labelled = label(values >= level, connectivity=2)  # type: ignore[no-untyped-call]
     mass = float(np.maximum(values, 0).sum(dtype=np.float64))
     found = [_region(values, labelled, part, _Scale(level=level, mass=mass, image_shape=saliency.fit.source_shape,
                                                      spacing_mm=spacing_mm))
-             for part in regionprops(labelled)]
+             for part in regionprops(labelled)]  # type: ignore[no-untyped-call]
     return tuple(sorted(found, key=lambda region: (-region.share, region.box)))[:limit]
 
 
@@ -174,7 +174,7 @@ class _Scale:
 
 
 def _working_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
-    factor = min(1.0, WORKING_SIDE / max(image_shape))
+    factor = WORKING_SIDE / max(image_shape)
     return max(round(image_shape[0] * factor), 1), max(round(image_shape[1] * factor), 1)
 
 
@@ -190,7 +190,7 @@ def _region(values: NDArray[np.float32], labelled: NDArray[np.int_], part: Regio
         box=(int(np.floor(left * per_column)), int(np.floor(top * per_row)),
              min(int(np.ceil(right * per_column)), scale.image_shape[1]),
              min(int(np.ceil(bottom * per_row)), scale.image_shape[0])),
-        contour=_contour(window, inside, scale.level) * (per_column, per_row) + (left * per_column, top * per_row),
+        contour=_contour(values, labelled, part, scale.level) * (per_column, per_row),
         area_pixels=area,
         area_mm2=area * spacing[0] * spacing[1] if spacing else None,
         peak=((left + float(column) + 0.5) * per_column, (top + float(row) + 0.5) * per_row),
@@ -200,14 +200,18 @@ def _region(values: NDArray[np.float32], labelled: NDArray[np.int_], part: Regio
     )
 
 
-def _contour(window: NDArray[np.float32], inside: NDArray[np.bool_], level: float) -> NDArray[np.float64]:
-    """Outer line x, y of a region in its window, closed, within the window's outer edges."""
-    padded = np.pad(np.where(inside, window, 0.0).astype(np.float64), 1)
-    lines = find_contours(padded, level, fully_connected="high")
+def _contour(values: NDArray[np.float32], labelled: NDArray[np.int_], part: RegionProperties, level: float
+             ) -> NDArray[np.float64]:
+    """Outer line x, y of a region on the working grid, closed, within the grid's outer edges."""
+    top, left = max(part.bbox[0] - 1, 0), max(part.bbox[1] - 1, 0)
+    window = (slice(top, part.bbox[2] + 1), slice(left, part.bbox[3] + 1))
+    alone = np.where((labelled[window] == part.label) | (labelled[window] == 0), values[window], 0.0)
+    padded = np.pad(alone.astype(np.float64), 1)
+    lines = find_contours(padded, level, fully_connected="high")  # type: ignore[no-untyped-call]
     outer = max(lines, key=_enclosed_area)
-    simple = approximate_polygon(outer, SIMPLIFICATION)
+    simple = approximate_polygon(outer, SIMPLIFICATION)  # type: ignore[no-untyped-call]
     chosen = simple if len(simple) >= 4 else outer
-    points = np.clip(chosen[:, ::-1] - 0.5, 0.0, (window.shape[1], window.shape[0]))
+    points = np.clip(chosen[:, ::-1] + (left - 0.5, top - 0.5), 0.0, (values.shape[1], values.shape[0]))
     points[-1] = points[0]
     return np.ascontiguousarray(points)
 

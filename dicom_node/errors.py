@@ -11,6 +11,7 @@ DicomNodeError
 │   └── ImageTooLarge         measure, value, limit
 ├── ObjectError               a result that may not be written: reason
 ├── ConditionError            a route's condition that is no sound expression (defined in routing)
+├── NodeAlreadyRunning        folder
 ├── ChildError                a child process did not do its request
 │   ├── ChildCrashed          how
 │   ├── ChildTimedOut         seconds
@@ -43,6 +44,7 @@ __all__ = [
     "MissingSeriesUID",
     "MissingStudyUID",
     "MissingUID",
+    "NodeAlreadyRunning",
     "NotAnImage",
     "ObjectError",
     "ReadingError",
@@ -151,6 +153,14 @@ class ObjectError(DicomNodeError):
 
 
 # receiving
+
+
+class NodeAlreadyRunning(DicomNodeError):
+    """Another process works in the node's folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(f"another camnode runs in {folder}")
 
 
 class ChildError(DicomNodeError):

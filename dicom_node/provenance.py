@@ -1,4 +1,4 @@
-"""Who made a result, from what, under which UID and with which codes; pure values that know no file, database or peer."""
+"""Who made a result, from what, under which UID and with which codes; pure values, no file, database or peer."""
 
 from __future__ import annotations
 
@@ -120,6 +120,7 @@ CONCEPTS: Final[Mapping[str, Concept]] = MappingProxyType(
         "positioning": _DCM.Positioning,
         "image artifact": _DCM.ImageArtifacts,
         "quality failure": _DCM.OtherFailure,
+        "image quality": _DCM.ImageQuality,
         # the imaging procedure reported on (CID 100)
         "CT procedure": _LN.CTUnspecifiedBodyRegion,
         "MR procedure": _LN.MRIUnspecifiedBodyRegion,

@@ -29,6 +29,7 @@ class Job:
     priority: int
     state: str
     attempts: int
+    next_attempt: float
     created: float
     started: float | None
     finished: float | None
@@ -78,7 +79,8 @@ def queue_again(connection: Connection, job_id: str, *, actor: str, reason: str,
     same = (job.c.study_uid == old.study_uid) & (job.c.route == old.route) & (job.c.generation == old.generation)
     run = connection.execute(select(func.max(job.c.run)).where(same)).scalar_one() + 1
     new_id = identifier(old.study_uid, old.route, old.generation, run)
-    values = {"job_id": new_id, "run": run, "state": JobState.QUEUED, "created": now, "predecessor": old.job_id}
+    values = {"job_id": new_id, "run": run, "state": JobState.QUEUED, "created": now, "next_attempt": now}
+    values["predecessor"] = old.job_id
     kept = ("study_uid", "route", "generation", "priority", "input_digest", "inputs", "settings")
     connection.execute(insert(job).values(**values, **{key: getattr(old, key) for key in kept}))
     details = {"job": new_id, "replay_of": old.job_id, "route": old.route, "reason": reason}
@@ -105,6 +107,7 @@ def _create(
             priority=order.priority,
             state=JobState.QUEUED,
             created=now,
+            next_attempt=now,
             input_digest=digest,
             inputs=[one.instance_id for one in order.inputs],
             settings=dict(order.settings),
@@ -129,11 +132,12 @@ def begin(connection: Connection, job_id: str, *, now: float) -> Job:
     return by_id(connection, job_id)
 
 
-def charge(connection: Connection, job_id: str, *, reason: str) -> int:
-    """Charge one failed attempt to this job, and to no other; returns how many it has used."""
+def charge(connection: Connection, job_id: str, *, reason: str, next_attempt: float) -> int:
+    """Charge one failed attempt to this job, and to no other, and queue it again; returns how many it has used."""
     current = _locked(connection, job_id)
     attempts = current.attempts + 1
-    connection.execute(update(job).where(job.c.job_id == job_id).values(attempts=attempts, reason=reason))
+    values = {"attempts": attempts, "reason": reason, "state": JobState.QUEUED, "next_attempt": next_attempt}
+    connection.execute(update(job).where(job.c.job_id == job_id).values(**values))
     details = {"job": job_id, "route": current.route, "attempt": attempts, "reason": reason}
     audit.append(
         connection, "job.attempt_failed", actor="node", study_uid=current.study_uid, outcome="serious", details=details
@@ -190,9 +194,10 @@ def _last(connection: Connection, study_uid: str, route: str) -> Job | None:
     return _job(row) if row is not None else None
 
 
-def open_jobs(connection: Connection) -> tuple[Job, ...]:
-    """Jobs still queued or running, in the order in which they should run."""
-    query = select(job).where(job.c.state.in_(OPEN_JOBS)).order_by(job.c.priority, job.c.created)
+def due(connection: Connection, *, now: float) -> tuple[Job, ...]:
+    """Open jobs whose time has come, in the order in which they should run."""
+    query = select(job).where(job.c.state.in_(OPEN_JOBS), job.c.next_attempt <= now)
+    query = query.order_by(job.c.priority, job.c.created)
     return tuple(_job(row) for row in connection.execute(query))
 
 

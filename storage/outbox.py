@@ -105,17 +105,17 @@ def pending(connection: Connection, job_id: str, peer: str) -> tuple[Delivery, .
     return tuple(_delivery(row) for row in connection.execute(query.order_by(delivery.c.delivery_id)))
 
 
-def record(  # noqa: PLR0913
+def record(
     connection: Connection,
-    job_id: str,
-    peer: str,
+    first: Delivery,
     attempts: Sequence[Attempt],
     *,
     study_uid: str,
     next_attempt: float,
     now: float,
 ) -> None:
-    """Write down one association's outcome. The set counts as sent only when every object of it was taken."""
+    """Write down what one association came to for the results of the job and peer of `first`."""
+    job_id, peer = first.job_id, first.peer
     for attempt in attempts:
         values: dict[str, Any] = {
             "state": attempt.state,
@@ -131,6 +131,18 @@ def record(  # noqa: PLR0913
         which = (delivery.c.result_uid == attempt.result_uid) & (delivery.c.peer == peer)
         connection.execute(update(delivery).where(which, delivery.c.state == DeliveryState.PENDING).values(**values))
     _audit_attempts(connection, job_id, peer, attempts, study_uid)
+
+
+def postpone(connection: Connection, peer: str, *, until: float) -> None:
+    """A peer can't be reached: let everything that waits for it wait, so that it is knocked at once, not once a study."""
+    which = (delivery.c.peer == peer) & (delivery.c.state == DeliveryState.PENDING) & (delivery.c.next_attempt < until)
+    connection.execute(update(delivery).where(which).values(next_attempt=until))
+
+
+def hasten(connection: Connection, peer: str, *, now: float) -> None:
+    """A peer is back: what waits for it is due now."""
+    which = (delivery.c.peer == peer) & (delivery.c.state == DeliveryState.PENDING)
+    connection.execute(update(delivery).where(which).values(next_attempt=now))
 
 
 _EVENTS: Mapping[DeliveryState, tuple[str, audit.Outcome]] = {

@@ -1,7 +1,8 @@
 """The tables and their states. Knows no dialect and runs no statement.
 
 Study     receiving → complete → routed | ignored      a late instance: → receiving, generation + 1
-Job       queued → running → done | refused | failed   an interrupted attempt stays running until it is taken up again
+Job       queued → running → done | refused | failed   running → queued when an attempt failed and others are left;
+                                                       an interrupted attempt stays running and is taken up again
 Delivery  pending → sent → confirmed                   pending → failed (parked) → pending or abandoned, both by hand
 """
 
@@ -122,6 +123,7 @@ job = Table(
     Column("priority", Integer, nullable=False),
     _state("state", JobState),
     Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt", Float, nullable=False),
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),

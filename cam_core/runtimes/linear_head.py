@@ -42,4 +42,5 @@ def linear_head(derivatives: Callable[[NDArray[np.float32]], NDArray[np.float32]
     for candidate in candidates:
         if candidate.shape == (labels, shape[0]) and np.abs(candidate - weights).max() <= TOLERANCE * size:
             return candidate
-    return weights.astype(np.float32)
+    measured: NDArray[np.float32] = weights.astype(np.float32)
+    return measured

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
@@ -143,10 +144,12 @@ class TorchClassifier:
         with torch.inference_mode(False), torch.no_grad(), \
                 self._tapped(differentiable=True, replacement=self._tensor(activations[None])) as tap:
             logits = self._run(self._tensor(self._blank_batch()))
-            return _derivatives(logits, _heard(tap), range(len(self.card.labels)))[0]
+            found: NDArray[np.float32] = _derivatives(logits, _heard(tap), range(len(self.card.labels)))[0]
+            return found
 
     def _linear_weights(self) -> list[NDArray[np.float32]]:
-        return [_array(module.weight) for module in self._module.modules() if isinstance(module, nn.Linear)]
+        return [_array(weight) for name, weight in self._module.named_parameters()
+                if name.endswith("weight") and weight.ndim == 2]
 
     def _blank_batch(self) -> NDArray[np.float32]:
         size = self.card.input
@@ -198,12 +201,11 @@ def _derivatives(logits: Tensor, leaf: Tensor, labels: Sequence[int]) -> NDArray
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).numpy()
-    return array
+    return np.asarray(tensor.detach().to("cpu", torch.float32).numpy(), dtype=np.float32)
 
 
 def _named_layer(module: nn.Module, name: str) -> nn.Module:
-    layers = dict(module.named_modules())
+    layers: dict[str, nn.Module] = dict(module.named_modules())
     if not name or name not in layers:
         raise UnknownTargetLayer(name, tuple(layer for layer in layers if layer))
     return layers[name]
@@ -225,9 +227,9 @@ def open_torch(card: ModelCard, weights: bytes, device: str = "auto") -> TorchCl
     if not callable(build):
         raise UnknownArchitecture(card.architecture, tuple(sorted(table)))
     try:
-        module = build(dict(card.architecture_options))
+        module: nn.Module = build(dict(card.architecture_options))
         module.load_state_dict(load_safetensors(weights), strict=True)
-    except Exception as error:  # an architecture is an extension: whatever it raises, the model can't be loaded
+    except (RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelLoadError(card.weights, f"can't be loaded into {card.architecture!r}: {error}") from error
     return TorchClassifier(card, module, _device(card, device))
 

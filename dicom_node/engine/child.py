@@ -1,10 +1,11 @@
 """A warm child process that does one request at a time within limits: the parent's side. Knows no request's meaning.
 
 Requests and answers are JSON lines over pipes. Nothing that a child says is unpickled or executed, so a child that a
-hostile file has taken over can at worst answer nonsense; that is why this is not one of the process pools on PyPI, which
-all pickle.
+hostile file has taken over can at worst answer nonsense; that is why this is not one of the process pools on PyPI,
+which all pickle.
 """
 
+import errno
 import json
 import os
 import select
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from dicom_node.engine.limits import Limits
 from dicom_node.errors import ChildCrashed, ChildFailed, ChildTimedOut
 
+_SIGNALS = {"SIGXCPU": "over its processor time", "SIGKILL": "killed, perhaps for want of memory"}
 MAXIMUM_ANSWER_BYTES = 16 << 20
 Progress = Callable[[str, float], None]
 
@@ -138,17 +140,15 @@ class Child:
             return "it closed its pipe"
         if code < 0:
             name = signal.Signals(-code).name
-            return {"SIGXCPU": "over its processor time", "SIGKILL": "killed (out of memory?)"}.get(name, f"died of {name}")
-        return f"exited with status {code}"
+            return _SIGNALS.get(name, f"died of {name}")
+        return "over its memory" if code == errno.ENOMEM else f"exited with status {code}"
 
     def stop(self) -> None:
         """End the child and everything it started."""
         process, self._process = self._process, None
         if process is not None:
-            try:
+            with suppress(ProcessLookupError):  # it ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it ended by itself
             process.wait()
             if process.stdin:
                 process.stdin.close()
@@ -182,6 +182,11 @@ class ChildPool:
             yield child
         finally:
             self._free.put(child)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called: children that die now were ended by us."""
+        return self._stopping.is_set()
 
     def warm(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Give every child the same request (load the models), one after another; answers in order."""

@@ -1,5 +1,6 @@
-"""The child's loop: reads a request, lets the pipeline answer it, writes the answer. Opens no socket and no database."""
+"""The child's loop: reads a request, lets the pipeline answer it, writes the answer; opens no socket, no database."""
 
+import errno
 import faulthandler
 import gc
 import json
@@ -48,7 +49,7 @@ def serve(requests: IO[bytes], answers: IO[bytes], limits: Limits, handle: Handl
         try:
             say(handle(json.loads(line), progress))
         except MemoryError:
-            os._exit(12)  # ENOMEM: whatever is left of the heap is not worth another job
+            os._exit(errno.ENOMEM)  # whatever is left of the heap is not worth another job
         except DicomNodeError as error:
             say({"error": str(error), "kind": type(error).__name__})
         except Exception as error:  # noqa: BLE001 - the job's outermost step in this process: its failure must be told

@@ -1,18 +1,22 @@
 """DBOS: set-up, queues, and enqueuing by deterministic ID. Knows workflows by name, not what they do.
 
-The rows in `storage/` are the truth; what DBOS keeps only drives them and may be deleted at any time. On SQLite it has a
-file of its own beside the rows, so that its polling never holds the lock that an acknowledgement waits for; on PostgreSQL
-it lives in the schema `dbos` of the same database.
+The rows in `storage/` are the truth; what DBOS keeps only drives them and may be deleted at any time. On SQLite it has
+a file of its own beside the rows, so that its polling never holds the lock that an acknowledgement waits for; on
+PostgreSQL it lives in the schema `dbos` of the same database.
 """
 
 import json
 import logging
+import math
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from dbos import DBOS, DBOSConfig, Serializer
+from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import Engine
 
 from storage.database import make_engine
@@ -21,7 +25,8 @@ from storage.database import make_engine
 WORKFLOW_VERSION = "1"
 JOBS = "jobs"
 DELIVERIES = "deliveries"
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.2
+_ASK_AGAIN_SECONDS = 30
 _ALIVE = ("ENQUEUED", "DELAYED", "PENDING")
 
 
@@ -55,6 +60,8 @@ class Durable:
         self._engine: Engine = make_engine(workflow_database_url(database_url), driver_begins=True)
         self._queues = queues
         self.executor_id = f"camnode-{uuid4().hex[:12]}"
+        self._under_way: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def launch(self) -> None:
         """Start DBOS and its queues. What a dead process left behind is taken up by the sweep, from the rows."""
@@ -76,40 +83,54 @@ class Durable:
             config["system_database_url"] = self._engine.url.render_as_string(hide_password=False)
         DBOS(config=config)
         DBOS.launch()
-        polling = _POLL_SECONDS
-        DBOS.register_queue(
-            JOBS, worker_concurrency=self._queues.jobs, polling_interval_sec=polling, on_conflict="always_update"
-        )
-        DBOS.register_queue(
-            DELIVERIES, worker_concurrency=self._queues.deliveries, polling_interval_sec=polling, on_conflict="always_update"
-        )
+        for queue, at_once in ((JOBS, self._queues.jobs), (DELIVERIES, self._queues.deliveries)):
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=at_once,
+                polling_interval_sec=_POLL_SECONDS,
+                on_conflict="always_update",
+            )
 
     def enqueue(
         self, queue: str, workflow: Callable[..., Any], workflow_id: str, priority: int, arguments: Sequence[str]
-    ) -> None:
+    ) -> bool:
         """Start a workflow unless one of this ID is alive; one left by another process or version is replaced.
 
-        The ID makes a second call harmless. Priority is always set: DBOS runs a workflow without one first.
+        The ID makes a second call harmless. Priority is always set: DBOS runs a workflow without one first. Returns
+        whether a workflow was started.
         """
-        from dbos import SetEnqueueOptions, SetWorkflowID  # noqa: PLC0415
-
+        if not self._claim(workflow_id):
+            return False
         status = DBOS.get_workflow_status(workflow_id)
         if status is not None:
             if self._is_mine(status) and status.status in _ALIVE:
-                return
+                return False
             DBOS.delete_workflow(workflow_id)
         with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority, app_version=WORKFLOW_VERSION):
             DBOS.enqueue_workflow(queue, workflow, *arguments)
+        return True
+
+    def _claim(self, workflow_id: str) -> bool:
+        """Whether DBOS has to be asked: not when we started the workflow a moment ago and it has not ended."""
+        now = time.monotonic()
+        with self._lock:
+            if self._under_way.get(workflow_id, -math.inf) > now - _ASK_AGAIN_SECONDS:
+                return False
+            self._under_way[workflow_id] = now
+            return True
+
+    def ended(self, workflow_id: str) -> None:
+        """A workflow's last act: what the rows still have open may be started again."""
+        with self._lock:
+            self._under_way.pop(workflow_id, None)
 
     def _is_mine(self, status: Any) -> bool:
         if status.app_version != WORKFLOW_VERSION:
             return False
-        return status.status != "PENDING" or status.executor_id == self.executor_id
+        return bool(status.status != "PENDING" or status.executor_id == self.executor_id)
 
     def forget_finished(self, before_ms: int) -> int:
         """Delete the traces of workflows that ended; the rows keep the history. Returns how many."""
-        from datetime import UTC, datetime  # noqa: PLC0415
-
         ended = DBOS.list_workflows(
             status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
             end_time=datetime.fromtimestamp(before_ms / 1000, UTC).isoformat(),

@@ -133,7 +133,10 @@ def used_bits(values: NDArray[Any], header: Dataset) -> NDArray[Any]:
 
 def number_of_frames(header: Dataset) -> int:
     """Number of Frames, 1 where absent or empty."""
-    return max(int(header.get("NumberOfFrames") or 1), 1)
+    try:
+        return max(int(header.get("NumberOfFrames") or 1), 1)
+    except (TypeError, ValueError):
+        raise UnsupportedObject("the number of frames is no number") from None
 
 
 def _check_size(data_set: Dataset, frame: int, limits: Limits) -> None:

@@ -69,7 +69,7 @@ class ClampedFile(io.BufferedReader):
     """A file that never allocates more than it holds, whatever length an element claims."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "r"), buffer_size=1 << 16)
+        super().__init__(io.FileIO(os.fspath(path), "r"), buffer_size=1 << 16)
         self.size: Final = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -1,10 +1,9 @@
-"""Which presentation contexts are taken: every storage class, every transfer syntax of a data set; holds no association."""
+"""Which presentation contexts are taken: every storage class, every transfer syntax; holds no association."""
 
 from collections.abc import Iterable
 from functools import lru_cache
 
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import PresentationContext
@@ -13,13 +12,16 @@ from pynetdicom.sop_class import uid_to_service_class
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_SERVICE = UID("1.2.840.10008.4.2")
-#: encodings that are no DICOM data set of PS3.5 (MIME, XML, Papyrus) or no stored one (SMPTE ST 2110 streams)
-_NOT_STORED = ("1.2.840.10008.1.2.6.", "1.2.840.10008.1.2.7.", "1.2.840.10008.1.20")
-#: every other transfer syntax of PS3.6 Table A-1, retired ones included: what can't be decoded is still kept as it came
+#: real-time video streams (SMPTE ST 2110), never a stored object
+_STREAMS = "1.2.840.10008.1.2.7."
+#: of the standard, but not among pydicom's: retired JPEG processes, encapsulated uncompressed, JPIP referenced
+_FURTHER = (
+    *(f"1.2.840.10008.1.2.4.{process}" for process in (52, 53, 54, 55, 56, 58, 59, 60, 61, 62, 63, 64, 65, 66, 94, 95)),
+    "1.2.840.10008.1.2.1.98",
+)
+#: every transfer syntax of PS3.6 Table A-1 that encodes a data set: what can't be decoded is still kept as it came
 TRANSFER_SYNTAXES = frozenset(
-    UID(uid)
-    for uid, entry in UID_dictionary.items()
-    if entry[1] == "Transfer Syntax" and not uid.startswith(_NOT_STORED)
+    [uid for uid in AllTransferSyntaxes if not uid.startswith(_STREAMS)] + [UID(uid) for uid in _FURTHER]
 )
 
 
@@ -33,10 +35,10 @@ def is_storage(abstract_syntax: str) -> bool:
     service = uid_to_service_class(abstract_syntax)
     if service is not ServiceClass:
         return issubclass(service, StorageServiceClass)
-    entry = UID_dictionary.get(abstract_syntax)
-    if entry is None:
+    uid = UID(abstract_syntax)
+    if uid.is_private or not uid.type:
         return True
-    return entry[1] == "SOP Class" and "Storage" in entry[0] and "Commitment" not in entry[0]
+    return uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name
 
 
 def acceptable(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:

@@ -1,5 +1,6 @@
 """Identifiers and routing attributes from the start of an encoded data set; never reads pixels, never inflates all."""
 
+import math
 import re
 import struct
 import zlib
@@ -8,14 +9,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
-from pydicom.valuerep import PersonName
 
 from dicom_node.errors import InvalidUID, MissingSeriesUID, MissingStudyUID, MissingUID, UnreadableDataSet
 from dicom_node.receiving.instance import AttributeValue
@@ -39,6 +39,7 @@ ROUTING_KEYWORDS = (
 )  # fmt: skip
 _TAGS = [Tag(tag) for keyword in ROUTING_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
 _LAST_TAG = int(max(_TAGS))
+_NUMERIC = frozenset(keyword for keyword in ROUTING_KEYWORDS if dictionary_VR(keyword) in {"IS", "DS", "US", "UL"})
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
 #: what pydicom raises on bytes from outside (it declares none of them)
 _PARSER_ERRORS = (
@@ -163,19 +164,24 @@ def _plain(ds: Dataset, keyword: str) -> AttributeValue | None:
         value: Any = ds.get(keyword)
         if value is None:
             return None
+        numeric = keyword in _NUMERIC
         if isinstance(value, MultiValue | list):
-            return [_scalar(item) for item in value]
-        return _scalar(value)
+            return [_scalar(part, numeric) for part in value] or None
+        plain = _scalar(value, numeric)
     except _PARSER_ERRORS:
         return None
+    return None if plain == "" else plain
 
 
-def _scalar(value: object) -> str | int | float:
-    """Give one value of a multi-valued attribute as text or number."""
-    if isinstance(value, PersonName):
-        return str(value)[:LONGEST_TEXT]
-    if isinstance(value, bool | int):
+def _scalar(value: object, numeric: bool) -> str | int | float:
+    """Give one value as text or number; raises ValueError when it is neither, or no number where one belongs."""
+    if isinstance(value, bytes):
+        raise ValueError("bytes that pydicom could not decode")
+    if not numeric:
+        return str(value).rstrip("\0 ")[:LONGEST_TEXT]
+    if isinstance(value, int):
         return int(value)
-    if isinstance(value, float):
-        return float(value)
-    return str(value).rstrip("\0 ")[:LONGEST_TEXT]
+    number = float(str(value))
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from pydicom.config import IGNORE
+from pydicom.config import settings as pydicom_settings
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -124,7 +126,7 @@ class Listener:
         """
         if self._server is not None:
             raise RuntimeError("the listener is running already")
-        configure_pynetdicom()
+        configure_libraries()
         ae = AE(ae_title=self._config.ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION
@@ -277,15 +279,17 @@ class Listener:
         return AssociationEvent(kind=kind, calling_ae=calling, called_ae=called, address=address, **facts)
 
 
-def configure_pynetdicom() -> None:
-    """Set what pynetdicom keeps for the whole process: no identifiers in logs, and UIDs judged by us.
+def configure_libraries() -> None:
+    """Set what pynetdicom and pydicom keep for the whole process: nothing of a patient in logs, and UIDs judged by us.
 
-    Its own check of a UID would abort the association; ours answers the one request and lets the others go on.
+    pynetdicom's own check of a UID would abort the association; ours answers the one request and lets the others go on.
+    pydicom's warnings about values repeat the values.
     """
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
     _config.VALIDATORS["UI"] = _any_uid
+    pydicom_settings.reading_validation_mode = IGNORE
 
 
 def _any_uid(value: Any) -> tuple[bool, str]:

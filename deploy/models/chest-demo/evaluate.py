@@ -18,14 +18,13 @@ import torch
 from lesions import LABELS
 from localisation import field_centres, judged
 from network import card, features_and_cam, normalised, trained
+from scipy.stats import rankdata
 
 Scores = npt.NDArray[np.float64]
 
 
 def area(scores: Scores, labels: npt.NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve by ranks, ties counted half."""
-    from scipy.stats import rankdata
-
     positive = int(labels.sum())
     ranks = rankdata(scores)[labels].sum()
     return float((ranks - positive * (positive + 1) / 2) / (positive * (len(labels) - positive)))
@@ -62,7 +61,10 @@ def masks_of(folder: Path) -> npt.NDArray[np.bool_]:
 
 
 def localised(
-    maps: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_], picks: npt.NDArray[np.int64], centres: tuple[float, float]
+    maps: npt.NDArray[np.float32],
+    masks: npt.NDArray[np.bool_],
+    picks: npt.NDArray[np.int64],
+    centres: tuple[float, float],
 ) -> dict[str, float]:
     """Return the means of ``localisation.judged`` over the films `picks`. maps (N, h, w), masks (N, H, H)."""
     figures = [judged(maps[i], masks[i], *centres) for i in picks]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from scipy.special import expit
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -127,10 +128,10 @@ def consolidation(rng: np.random.Generator, anatomy: Anatomy) -> Added:
         dx, dy = x - centre[0], y - centre[1]
         u, v = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
         apart = np.hypot(u / rx, v / ry) + 0.28 * noise(rng, shape, rng.uniform(5, 10))
-        window = 1 / (1 + np.exp((apart - 1) / rng.uniform(0.06, 0.16)))
+        window = expit((1 - apart) / rng.uniform(0.06, 0.16))
         if rng.random() < 0.3:
             fissure = centre[1] + rng.uniform(-0.3, 0.5) * ry + rng.uniform(-0.25, 0.25) * dx
-            window = window / (1 + np.exp((fissure - y) / 1.2))
+            window = window * expit((y - fissure) / 1.2)
         texture = np.clip(1 + rng.uniform(0.1, 0.4) * noise(rng, shape, rng.uniform(1.2, 3.0)), 0.2, 1.8)
         filled = rng.uniform(0.18, 0.62)
         added += (np.minimum(depth, 150) * window * texture * filled * 0.75).astype(np.float32)
@@ -157,7 +158,7 @@ def effusion(rng: np.random.Generator, anatomy: Anatomy) -> Added:
         height = float(np.exp(rng.uniform(np.log(18), np.log(110)))) / anatomy.pixel_mm
         along = np.clip((x - inner) / (outer - inner), -0.2, 1.2)
         level = bottom - height * (0.55 + rng.uniform(0.35, 0.8) * along**2) + rng.uniform(-2, 2)
-        surface = 1 / (1 + np.exp((level - y) / rng.uniform(0.8, 3.0)))
+        surface = expit((y - level) / rng.uniform(0.8, 3.0))
         added += (np.minimum(depth, 140) * surface * rng.uniform(0.5, 0.85)).astype(np.float32)
         mask |= (surface > 0.5) & (depth > 0.3 * float(depth.max()))
     return added, mask
@@ -184,6 +185,6 @@ def look_alikes(rng: np.random.Generator, anatomy: Anatomy) -> Array:
     if rng.random() < 0.2:
         x, y = grid(shape)
         slope, offset = rng.uniform(-1, 1), rng.uniform(left, right)
-        fold = 1 / (1 + np.exp((x - offset - slope * (y - top)) / rng.uniform(0.5, 3)))
+        fold = expit((offset + slope * (y - top) - x) / rng.uniform(0.5, 3))
         added += (fold * anatomy.body * rng.uniform(1, 7)).astype(np.float32)
     return added

@@ -1,8 +1,8 @@
 """Where a class activation map points against a known mask, with cells placed by the receptive field.
 
-Knows nothing of files or of the network's inside but its stages. Figures per film and label: is the map's peak inside
-the mask, is it within a tolerance of it, and how much of the positive map lies inside. Chance is the mask's share of the
-image.
+Knows nothing of files or of the network's inside but its stages. Figures per film and label: is the map's peak
+inside the mask, is it within a tolerance of it, and how much of the positive map lies inside. Chance is the mask's
+share of the image.
 """
 
 from __future__ import annotations

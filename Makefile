@@ -1,0 +1,44 @@
+# make demo    sets everything up and runs the main job with a PACS and a modality of its own
+# make test    sets everything up and runs every check: lint, types, import contracts, tests
+# make bench   seconds for each step of the demonstration study, and the node's own share
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := deploy/constraints.txt
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test lint types contracts unit bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[cpu,demo,test]"
+	touch $(READY)
+
+demo: setup
+	$(BIN)/python deploy/demo/demo.py
+
+test: setup lint types contracts unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python tests/benchmarks/bench_door_to_door.py
+
+clean:
+	rm -rf $(VENV) out build *.egg-info

@@ -1,0 +1,34 @@
+"""Gradient-weighted class activation mapping: channel weights are spatial means of the gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cam_core.classifier import Capability
+from cam_core.errors import MethodNotApplicable
+from cam_core.method import Evidence, Method, RawMaps
+from cam_core.methods.combination import positive_sum
+
+
+def grad_cam(evidence: Evidence) -> RawMaps:
+    """``alpha_k = mean_ij(dy_c / dA_k[i, j])``, ``L_c = ReLU(sum_k alpha_k * A_k)``, with y_c the logit.
+
+    Source: Selvaraju et al. 2017, equations 1 and 2.
+    """
+    if evidence.gradients is None:
+        raise MethodNotApplicable("grad-cam", "there are no gradients")
+    return RawMaps(values=np.stack([positive_sum(gradient.mean(axis=(1, 2), dtype=np.float64), evidence.activations)
+                                    for gradient in evidence.gradients]))
+
+
+METHODS = (Method(
+    name="grad-cam",
+    title="Grad-CAM",
+    variant="",
+    family="linear",
+    needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
+    class_specific=True,
+    reference="Selvaraju RR et al. Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization. "
+              "ICCV 2017",
+    maps=grad_cam,
+),)

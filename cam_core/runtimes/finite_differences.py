@@ -1,0 +1,75 @@
+"""Centroids of cells' input gradients from forward passes alone, for models that can't be differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam_core.registration import Probe
+
+STRIPS = 80
+"""Most strips per axis."""
+
+STEP = 0.05
+"""Size of the change, in deviations of the noise input."""
+
+BATCH = 16
+ROUNDS = 2
+
+
+def difference_centroids(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...],
+                         probes: Sequence[Probe]) -> NDArray[np.float64]:
+    """Centroids (n, 2) of the probed cells, as `cam_core.registration.measure` asks for them.
+
+    A strip of rows (or columns) of a noise input is changed by random signs; the expected square of a cell's answer is
+    the sum of its squared gradient over the strip, so the answers of all strips give the marginal of the squared
+    gradient along the axis.
+
+    Parameters
+    ----------
+    activations : callable
+        From a batch (N, C, H, W) to (N, Ch, h, w).
+    shape : (1, C, H, W)
+    probes : sequence of Probe
+        Their seeds are not used: all cells are read from the same passes.
+    """
+    energy = [_marginals(activations, shape, axis) for axis in (2, 3)]
+    found = np.full((len(probes), 2), np.nan)
+    for index, probe in enumerate(probes):
+        for axis in (0, 1):
+            weights, centres = energy[axis]
+            own = weights[:, probe.cell[0], probe.cell[1]]
+            if own.sum() > 0:
+                found[index, axis] = float((own * centres).sum() / own.sum())
+    return found
+
+
+def _marginals(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], axis: int
+               ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Energy (strip, h, w) of every cell's answer to each strip along an input axis, and the strips' centres."""
+    edges = np.linspace(0, shape[axis], min(STRIPS, shape[axis]) + 1).round().astype(int)
+    centres = (edges[:-1] + edges[1:] - 1) / 2
+    total: NDArray[np.float64] = np.zeros(1)
+    for number in range(ROUNDS):
+        source = np.random.default_rng(number)
+        noise = source.standard_normal(shape).astype(np.float32)
+        signs = (STEP * source.choice((-1.0, 1.0), shape)).astype(np.float32)
+        still = activations(noise)
+        answers = []
+        for first in range(0, len(centres), BATCH):
+            strips = list(zip(edges[first:first + BATCH], edges[first + 1:first + BATCH + 1], strict=False))
+            answers.append(activations(_changed(noise, signs, axis, strips)) - still)
+        squares = np.square(np.concatenate(answers).astype(np.float64)).sum(axis=1)
+        total = total + squares
+    return total, centres
+
+
+def _changed(noise: NDArray[np.float32], signs: NDArray[np.float32], axis: int, strips: Sequence[tuple[int, int]]
+             ) -> NDArray[np.float32]:
+    batch = np.repeat(noise, len(strips), axis=0)
+    for index, (first, last) in enumerate(strips):
+        strip = (slice(None), slice(first, last)) if axis == 2 else (slice(None), slice(None), slice(first, last))
+        batch[index][strip] += signs[0][strip]
+    return batch

@@ -1,0 +1,89 @@
+"""The patient's picture as it is shown: sized, coloured, outlined; writes no words on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageDraw
+
+from cam_core.image import Image
+from cam_core.palette import blend
+from cam_core.picture import OverlayStyle
+from cam_core.saliency import Region, SaliencyMap, by_map_maximum, place
+
+SMALLEST_SIDE = 512
+"""Pictures with a shorter longest side are enlarged by a whole factor, pixel."""
+
+ENLARGED_SIDE = 768
+"""What they are enlarged to, at least, pixel."""
+
+PLACED_SIDE = 1024
+"""Longest side on which a map is spread in full precision; between its pixels the levels are interpolated, pixel."""
+
+WHITE = (255, 255, 255)
+DARK = (0, 0, 0)
+
+
+def display_scale(shape: tuple[int, int], maximum_side: int) -> float:
+    """Picture pixels per image pixel: reduced to the maximum side, or enlarged by a whole factor when small."""
+    longest = max(shape)
+    if longest > maximum_side:
+        return maximum_side / longest
+    if longest >= SMALLEST_SIDE:
+        return 1.0
+    return float(max(min(math.ceil(ENLARGED_SIDE / longest), maximum_side // longest), 1))
+
+
+def plain_tile(image: Image, scale: float) -> NDArray[np.uint8]:
+    """The image in 8 bits at a scale, reduced with antialiasing or enlarged smoothly, unmarked."""
+    levels = np.clip(image.pixels, 0.0, 1.0) * np.float32(255)
+    levels += np.float32(0.5)
+    shown: NDArray[np.uint8] = levels.astype(np.uint8)
+    if scale == 1:
+        return shown
+    size = (max(round(shown.shape[1] * scale), 1), max(round(shown.shape[0] * scale), 1))
+    filter_ = PillowImage.Resampling.BOX if scale < 0.5 else PillowImage.Resampling.BICUBIC
+    return np.asarray(PillowImage.fromarray(shown).resize(size, filter_))
+
+
+def coloured_tile(plain: NDArray[np.uint8], saliency: SaliencyMap, style: OverlayStyle) -> PillowImage.Image:
+    """The map's positive part, divided by its maximum, in colour over the plain tile; a blank map adds nothing."""
+    if saliency.is_blank:
+        return PillowImage.fromarray(plain).convert("RGB")
+    level = _levels(saliency, (plain.shape[0], plain.shape[1]))
+    mixed = blend(plain, level, style.palette, style.opacity)
+    return PillowImage.frombuffer("RGBX", (mixed.shape[1], mixed.shape[0]), mixed, "raw", "RGBX", 0, 1).convert("RGB")
+
+
+def _levels(saliency: SaliencyMap, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    factor = min(1.0, PLACED_SIDE / max(shape))
+    placed_shape = (max(round(shape[0] * factor), 1), max(round(shape[1] * factor), 1))
+    level: NDArray[np.uint8] = (by_map_maximum(place(saliency, placed_shape)) * 255 + np.float32(0.5)).astype(np.uint8)
+    if placed_shape == shape:
+        return level
+    return np.asarray(PillowImage.fromarray(level).resize((shape[1], shape[0]), PillowImage.Resampling.BILINEAR))
+
+
+def outline(tile: PillowImage.Image, found: Sequence[Region], scale: float) -> None:
+    """Draw the regions' contours on a tile: a thin white line with a dark edge, seen on black and on white."""
+    thin = max(max(tile.size) / 700, 1.5)
+    for region in found:
+        points = region.contour * scale
+        low = np.maximum(np.floor(points.min(axis=0) - 3 * thin), 0).astype(int)
+        high = np.minimum(np.ceil(points.max(axis=0) + 3 * thin), tile.size).astype(int)
+        size = (int(high[0] - low[0]), int(high[1] - low[1]))
+        for colour, wide in ((DARK, 2.2 * thin), (WHITE, thin)):
+            tile.paste(colour, (int(low[0]), int(low[1])), _line_mask(points - low, size, wide))
+
+
+def _line_mask(points: NDArray[np.float64], size: tuple[int, int], wide: float) -> PillowImage.Image:
+    """A smooth line as a mask: drawn finer than the tile and reduced."""
+    finer = 4 if max(size) <= 512 else 2
+    mask = PillowImage.new("L", (size[0] * finer, size[1] * finer))
+    line = [(float(x), float(y)) for x, y in points * finer]
+    ImageDraw.Draw(mask).line(line, fill=255, width=max(round(wide * finer), 1), joint="curve")
+    return mask.reduce(finer)

@@ -1,0 +1,165 @@
+"""What the node answers to one study, as one value that every builder of an object takes; holds no pixels, makes no object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydicom.dataset import Dataset
+
+from cam_core.card import ModelCard
+from cam_core.explanation import Explanation
+from cam_core.finding import Finding, Prediction
+from dicom_node.provenance import CONCEPTS, ClinicalStatus, Concept, Reason
+from dicom_node.reading.selection import LeftOut
+
+PictureKind = Literal["overlay", "panel", "notice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """An instance as DICOM refers to it; `frame` from 1, None for a whole instance."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A secondary capture that belongs to an answer.
+
+    Attributes
+    ----------
+    reference : Reference
+    kind : str
+        ``overlay`` (one map), ``panel`` (methods side by side) or ``notice`` (words instead of a map).
+    source_uid : str
+        SOP Instance UID of the image shown; empty for none.
+    finding, method : str
+        Label name and map name (``score-cam:delta``); empty where the picture is not about one.
+    title : str
+        What a reader sees as the picture's name.
+    """
+
+    reference: Reference
+    kind: PictureKind
+    source_uid: str
+    finding: str
+    method: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageAnswer:
+    """What was found on one image.
+
+    Attributes
+    ----------
+    header : Dataset
+        As `read_header` gives it.
+    frame : int
+        From 0.
+    spacing_mm : (row, column) float or None, mm
+    prediction : Prediction
+    explanations : tuple of Explanation
+        Of the findings that were explained; may be empty.
+    pictures : tuple of Picture
+    warnings : tuple of str
+        Quality remarks on this image and its maps, in plain words.
+    """
+
+    header: Dataset
+    prediction: Prediction
+    frame: int = 0
+    spacing_mm: tuple[float, float] | None = None
+    explanations: tuple[Explanation, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StudyAnswer:
+    """The answer to one study under one route, whether the model could be used or not.
+
+    Attributes
+    ----------
+    status : ClinicalStatus
+    header : Dataset
+        Any instance of the study, image or not; patient and study are copied from it.
+    card : ModelCard
+    images : tuple of ImageAnswer
+        Empty unless the model gave scores.
+    reasons : tuple of Reason
+        Why the model was not used or did not finish; may be empty when it did.
+    warnings : tuple of str
+    left_out : tuple of LeftOut
+    pictures : tuple of Picture
+        That belong to no one image, such as a notice.
+    parameters : tuple of str
+        ``name=value`` settings that decided the result, besides the model's own.
+    predecessor : Reference or None
+        The report that this one replaces.
+    """
+
+    status: ClinicalStatus
+    header: Dataset
+    card: ModelCard
+    images: tuple[ImageAnswer, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    parameters: tuple[str, ...] = ()
+    predecessor: Reference | None = None
+
+
+def reference_to(header: Dataset, frame: int | None = None) -> Reference:
+    """Refer to an instance; `frame` from 0 is named only where the object has several."""
+    several = int(header.get("NumberOfFrames") or 1) > 1
+    return Reference(
+        sop_class_uid=str(header.SOPClassUID),
+        sop_instance_uid=str(header.SOPInstanceUID),
+        series_instance_uid=str(header.SeriesInstanceUID),
+        study_instance_uid=str(header.StudyInstanceUID),
+        frame=frame + 1 if several and frame is not None else None,
+    )
+
+
+def findings_present(answer: StudyAnswer) -> tuple[Finding, ...]:
+    """Every finding at or over its threshold, image by image."""
+    return tuple(finding for image in answer.images for finding in image.prediction.findings if finding.present)
+
+
+def all_pictures(answer: StudyAnswer) -> tuple[Picture, ...]:
+    """Pictures of the images, then those of the study."""
+    return tuple(picture for image in answer.images for picture in image.pictures) + answer.pictures
+
+
+def reason_concept(answer: StudyAnswer) -> Concept | None:
+    """The coded reason: the first one that a reason carries, else the status' own; None for a processed study."""
+    named = next((reason.concept for reason in answer.reasons if reason.concept), None)
+    key = named or answer.status.default_reason
+    return CONCEPTS[key] if key and not answer.status.answered else None
+
+
+def headline(answer: StudyAnswer) -> str:
+    """One or two plain sentences that say what came out; the first thing a radiologist reads."""
+    words = "; ".join(reason.words for reason in answer.reasons) or "no reason was recorded"
+    if not answer.status.answered:
+        verb = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
+        return f"{verb} ({answer.status.value}): {words}."
+    present = findings_present(answer)
+    shown = [f"{finding.label.code.meaning} ({percent(finding.probability)} %)" for finding in present]
+    result = f"AI suggests: {', '.join(shown)}." if shown else "No finding reached its threshold."
+    if answer.status is ClinicalStatus.EXPLANATION_FAILED:
+        return f"{result} There is no activation map: {words}."
+    return result
+
+
+def percent(fraction: float) -> float | int:
+    """A fraction in percent with at most one decimal; whole numbers without one."""
+    value = round(fraction * 100, 1)
+    return int(value) if value == int(value) else value

@@ -1,0 +1,218 @@
+"""The report that people read: what came out, every score, or why the model was not used; holds no coordinates.
+
+A Comprehensive SR in the shape of a diagnostic imaging report (PS3.16 TID 2000): the SOP Class that ultrasound has brought into
+every archive, and a root title that no viewer takes for a measurement report to be drawn. It is built for every study, so that
+*no finding*, *not performed, because* and *no result yet* can be told apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from highdicom.sr import ContainerContentItem, ContentItem, ContentSequence, LanguageOfContentItemAndDescendants
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, ComprehensiveSRStorage
+
+from cam_core.card import ModelCard
+from cam_core.explanation import Explanation
+from cam_core.finding import Finding
+from dicom_node.objects import content
+from dicom_node.objects.answer import (
+    ImageAnswer,
+    Reference,
+    StudyAnswer,
+    all_pictures,
+    findings_present,
+    headline,
+    percent,
+    reason_concept,
+    reference_to,
+)
+from dicom_node.objects.document import DocumentKind, document, document_reference
+from dicom_node.provenance import CONCEPTS, ClinicalStatus, Provenance, presence_concept, processing_summary
+
+SUMMARY: Final = DocumentKind(kind="summary-report", sop_class_uid=ComprehensiveSRStorage, title="AI report")
+
+STANDING: Final = (
+    "AI-generated and not verified. Not for primary diagnosis: it supports the reading of the images, it does not replace it.",
+)
+ABOUT_MAPS: Final = (
+    "An activation map explains the model; it is not ground truth. It shows which parts of the image raised the model's score, "
+    "not where disease is, and reading it needs training."
+)
+ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
+LISTED: Final = 40
+"""Left-out instances that are listed one by one; more are counted by reason."""
+
+
+def reference(answer: StudyAnswer, provenance: Provenance) -> Reference:
+    """How other objects refer to this report."""
+    return document_reference(SUMMARY, answer, provenance)
+
+
+def build(answer: StudyAnswer, provenance: Provenance, *, measurements: Reference | None = None) -> Dataset:
+    """The report for a study, whatever its status; `answer.header` may be of any instance.
+
+    Parameters
+    ----------
+    answer : StudyAnswer
+    provenance : Provenance
+    measurements : Reference or None
+        The measurement report of the same job.
+    """
+    root = ContainerContentItem(name=CONCEPTS["diagnostic imaging report"], template_id="2000")
+    items: list[ContentItem] = [
+        *LanguageOfContentItemAndDescendants(content.concept(ENGLISH)),
+        *content.observation_context(provenance),
+        content.coded(CONCEPTS["procedure reported"], _procedure(answer), content.MODIFIER),
+        content.container("summary", _summary(answer)),
+    ]
+    if answer.images:
+        items.append(content.container("findings", _findings(answer)))
+    items.append(content.container("procedure descriptions", _procedure_description(answer, provenance)))
+    if all_pictures(answer) or measurements is not None:
+        items.append(content.container("key images", _key_images(answer, measurements)))
+    root.ContentSequence = ContentSequence(items, is_root=False)
+    return document(root, SUMMARY, _evidence(answer, measurements), answer, provenance)
+
+
+def _procedure(answer: StudyAnswer) -> Code:
+    header = answer.images[0].header if answer.images else answer.header
+    return content.procedure(str(header.get("Modality", "")))
+
+
+def _evidence(answer: StudyAnswer, measurements: Reference | None) -> list[Reference]:
+    sources = [reference_to(one.header) for one in answer.images] or [reference_to(answer.header)]
+    pictures = [picture.reference for picture in all_pictures(answer)]
+    return [*sources, *pictures, *([measurements] if measurements is not None else [])]
+
+
+def _summary(answer: StudyAnswer) -> Iterator[ContentItem]:
+    yield content.text("conclusion", headline(answer))
+    any_finding = bool(findings_present(answer))
+    yield content.coded(CONCEPTS["processing summary"], processing_summary(answer.status, any_finding))
+    outcome = content.coded(CONCEPTS["outcome"], answer.status.outcome)
+    reason = reason_concept(answer)
+    if reason is not None:
+        name = "image quality" if answer.status is ClinicalStatus.UNUSABLE else "comment"
+        outcome = content.with_children(outcome, [content.coded(CONCEPTS[name], reason, content.PROPERTY)])
+    yield outcome
+    for words in _caveats(answer):
+        yield content.text("comment", words)
+
+
+def _caveats(answer: StudyAnswer) -> Iterator[str]:
+    if answer.card.demonstration_only:
+        yield "Demonstration model, not for clinical use."
+    yield from STANDING
+    if any(one.explanations for one in answer.images):
+        yield ABOUT_MAPS
+    yield f"Intended use of the model: {answer.card.intended_use.statement}"
+
+
+def _findings(answer: StudyAnswer) -> Iterator[ContentItem]:
+    for position, one in enumerate(answer.images, 1):
+        if len(answer.images) > 1:
+            yield content.text("finding", f"Image {position} of {len(answer.images)}: {image_words(one)}")
+        yield content.image(reference_to(one.header, one.frame), "source")
+        for finding in sorted(one.prediction.findings, key=lambda each: (not each.present, -each.probability)):
+            yield _score(finding, one)
+
+
+def _score(finding: Finding, one: ImageAnswer) -> ContentItem:
+    """A label as Present, Absent or Undetermined, with its score, threshold and what its maps show."""
+    presence = presence_concept(finding.probability, finding.label.threshold)
+    item = content.coded(finding.label.code, presence)
+    children = []
+    if presence != CONCEPTS["undetermined"]:
+        children.append(content.number("certainty", percent(finding.probability), "percent", content.PROPERTY))
+    children.append(content.number("threshold", percent(finding.label.threshold), "percent", content.PROPERTY))
+    children += [content.text("comment", words, content.PROPERTY) for words in _remarks(finding, one)]
+    return content.with_children(item, children)
+
+
+def _remarks(finding: Finding, one: ImageAnswer) -> Iterator[str]:
+    if finding.uncertainty is not None:
+        low = percent(max(finding.probability - finding.uncertainty, 0.0))
+        high = percent(min(finding.probability + finding.uncertainty, 1.0))
+        yield f"Interval of the score: {low} to {high} %"
+        if low < percent(finding.label.threshold) <= high:
+            yield "The interval includes the threshold"
+    for explanation in one.explanations:
+        if explanation.finding.label.name == finding.label.name:
+            yield from map_words(explanation)
+
+
+def map_words(explanation: Explanation) -> Iterator[str]:
+    """What the maps of one finding show, a sentence for each map."""
+    for saliency, found in zip(explanation.maps, explanation.regions, strict=True):
+        if saliency.is_blank or not found:
+            yield f"{saliency.full_title}: the map is empty; no part of the image raised this score"
+            continue
+        number = "1 region" if len(found) == 1 else f"{len(found)} regions"
+        area = found[0].area_mm2
+        size = f", {area:.0f} mm2" if area else ""
+        x, y = found[0].peak
+        where = f"peak at column {x:.0f}, row {y:.0f}{size}"
+        yield f"{saliency.full_title}: {number}; the first holds {found[0].share * 100:.0f} % of the map ({where})"
+    for names in explanation.equivalent:
+        yield f"The maps of {' and '.join(names)} are the same up to scale; they are not independent of each other"
+    for method, words in explanation.failures:
+        yield f"{method}: no map, {words}"
+
+
+def image_words(one: ImageAnswer) -> str:
+    """An image as people point to it."""
+    header = one.header
+    parts = [str(header.get("Modality") or "image")]
+    parts += [str(header.get(keyword)) for keyword in ("ViewPosition",) if header.get(keyword)]
+    for keyword, word in (("SeriesNumber", "series"), ("InstanceNumber", "instance")):
+        if header.get(keyword) is not None:
+            parts.append(f"{word} {header.get(keyword)}")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        parts.append(f"frame {one.frame + 1}")
+    return ", ".join(parts)
+
+
+def _procedure_description(answer: StudyAnswer, provenance: Provenance) -> Iterator[ContentItem]:
+    yield from content.algorithm(answer.card, provenance, answer.parameters)
+    for words in [*_model_words(answer.card), *_input_words(answer)]:
+        yield content.text("procedure description", words)
+
+
+def _model_words(card: ModelCard) -> Iterator[str]:
+    yield f"Model {card.name} {card.version} of {card.manufacturer}: {card.description}"
+    if card.training.data:
+        yield f"Trained on: {card.training.data}"
+
+
+def _input_words(answer: StudyAnswer) -> Iterator[str]:
+    if answer.images:
+        yield f"Images read: {len(answer.images)} ({'; '.join(image_words(one) for one in answer.images[:LISTED])})"
+    else:
+        yield "Images read: none"
+    for warning in [*answer.warnings, *(warning for one in answer.images for warning in one.warnings)]:
+        yield f"Warning: {warning}"
+    yield from left_out_words(answer)
+
+
+def left_out_words(answer: StudyAnswer) -> Sequence[str]:
+    """Instances that the model did not see and why, one by one or counted where they are many."""
+    if len(answer.left_out) > LISTED:
+        counted = Counter(entry.reason.words for entry in answer.left_out)
+        return [f"Left out: {count} instances. {words}" for words, count in counted.most_common()]
+    return [
+        f"Left out: {UID(entry.sop_class_uid).name or 'object'} {entry.sop_instance_uid}. {entry.reason.words}"
+        for entry in answer.left_out
+    ]
+
+
+def _key_images(answer: StudyAnswer, measurements: Reference | None) -> Iterator[ContentItem]:
+    for picture in all_pictures(answer):
+        yield content.text("comment", picture.title)
+        yield content.image(picture.reference, "illustration")
+    if measurements is not None:
+        yield content.composite(measurements, "source report")

@@ -1,0 +1,189 @@
+"""Values to rows and back, in this one place; computes no pixel and speaks to no peer."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_node.config import Config, Route
+from dicom_node.receiving import ReceivedInstance
+from dicom_node.routing import Match, RoutedInstance, match
+from dicom_node.sending import ObjectOutcome, ObjectOutcomeKind, Outgoing
+from storage import audit, jobs, outbox, results, studies
+from storage.database import Database
+from storage.schema import DeliveryState, JobState
+from storage.spool import Spool
+
+#: Raised whenever the same inputs may lead to other results; part of every result's UID.
+PIPELINE_VERSION = "1"
+OWN_MODEL_NAME = "camnode"
+
+
+def arrival(received: ReceivedInstance, *, now: float) -> studies.Arrival:
+    """A received instance as storage keeps it. Ours are told by Manufacturer's Model Name, so also after a restore."""
+    digest = hashlib.sha256(received.transfer_syntax_uid.encode() + b"\0")
+    digest.update(received.encoded)
+    return studies.Arrival(
+        sop_instance_uid=received.sop_instance_uid,
+        sop_class_uid=received.sop_class_uid,
+        study_uid=received.study_instance_uid,
+        series_uid=received.series_instance_uid,
+        transfer_syntax_uid=received.transfer_syntax_uid,
+        sha256=digest.hexdigest(),
+        calling_ae=received.calling_ae,
+        called_ae=received.called_ae,
+        address=received.address,
+        attributes={**received.attributes, "SOPClassUID": received.sop_class_uid},
+        own_result=received.attributes.get("ManufacturerModelName") == OWN_MODEL_NAME,
+        received=now,
+    )
+
+
+def route_study(database: Database, config: Config, study_uid: str, *, since: float, now: float) -> tuple[str, ...]:
+    """Close a quiet study and queue its jobs, in one transaction; returns the new jobs' IDs."""
+    with database.transaction() as connection:
+        rule = f"quiet for {config.studies.quiet_seconds:g} s"
+        study = studies.close(connection, study_uid, rule=rule, now=now, since=since)
+        if study is None:
+            return ()
+        replace = config.studies.conflicts == "replace"
+        stored = studies.instances_of(connection, study_uid, replace_conflicts=replace)
+        matches = match(config.routes, [_routed(one) for one in stored])
+        queued = [
+            job_id
+            for found in matches
+            if (job_id := jobs.queue(connection, _order(study, found, stored, config), now=now)) is not None
+        ]
+        studies.settle(connection, study_uid, routed=bool(matches), reason=_why(matches, len(config.routes)))
+    return tuple(queued)
+
+
+def _routed(one: studies.Instance) -> RoutedInstance:
+    return RoutedInstance(
+        instance_id=one.instance_id,
+        series_uid=one.series_uid,
+        attributes=one.attributes,
+        calling_ae=one.calling_ae,
+        called_ae=one.called_ae,
+    )
+
+
+def _why(matches: Sequence[Match], routes: int) -> str:
+    if not matches:
+        return f"none of the {routes} routes takes this study"
+    return "; ".join(f"{found.route.name}: {found.why}" for found in matches)
+
+
+def _order(study: studies.Study, found: Match, stored: Sequence[studies.Instance], config: Config) -> jobs.JobOrder:
+    wanted = set(found.instance_ids)
+    return jobs.JobOrder(
+        study_uid=study.study_uid,
+        generation=study.generation,
+        route=found.route.name,
+        priority=jobs.PRIORITIES["stat" if found.stat else "routine"],
+        inputs=[one for one in stored if one.instance_id in wanted],
+        settings=route_settings(found.route, config),
+        why=found.why,
+    )
+
+
+def route_settings(route: Route, config: Config) -> dict[str, Any]:
+    """What a job needs of its route, as it was when the study was routed."""
+    return {
+        "model": route.model,
+        "card": str(config.models[route.model]),
+        "methods": list(route.methods),
+        "destinations": list(route.destinations),
+        "output": asdict(route.output),
+    }
+
+
+def request_for(database: Database, spool: Spool, job: jobs.Job, config: Config, staging: Path) -> dict[str, Any]:
+    """The child's request for a job: paths and settings, no pixel."""
+    with database.reading() as connection:
+        inputs = studies.instances_by_id(connection, job.inputs)
+    settings = job.settings
+    digest = hashlib.sha256(audit.canonical({key: settings[key] for key in ("methods", "output")}).encode())
+    return {
+        "task": "answer",
+        "job_id": job.job_id,
+        "study_uid": job.study_uid,
+        "route": job.route,
+        "created": datetime.fromtimestamp(job.created, UTC).isoformat(),
+        "files": [{"path": str(spool.absolute(one.path)), "sop_instance_uid": one.sop_instance_uid} for one in inputs],
+        "card": settings["card"],
+        "methods": settings["methods"],
+        "output": settings["output"],
+        "settings_digest": digest.hexdigest(),
+        "source_digest": job.input_digest,
+        "staging": str(staging),
+        "device": config.work.device,
+        "node": {"station_name": config.node.station_name, "device_serial_number": config.node.device_serial_number},
+    }
+
+
+def commit(
+    database: Database, outbox_spool: Spool, job: jobs.Job, answer: Mapping[str, Any], *, now: float
+) -> tuple[str, ...]:
+    """Make a child's answer the job's result: files first, then rows, deliveries and audit in one transaction.
+
+    Nothing leaves the node before this returns; run twice, it changes nothing.
+    """
+    built = [results.BuiltResult(**{**one, "file": Path(one["file"])}) for one in answer["results"]]
+    kept = results.keep(outbox_spool, built, job_id=job.job_id, study_uid=job.study_uid, now=now)
+    with database.transaction() as connection:
+        state = JobState(answer["state"])
+        if not jobs.finish(connection, job.job_id, state, reason=answer["reason"], summary=answer["summary"], now=now):
+            return ()
+        results.commit(connection, kept)
+        uids = [one.sop_instance_uid for one in kept if one.fallback_for is None]
+        peers = job.settings["destinations"]
+        outbox.schedule(connection, job.job_id, uids, peers, priority=job.priority, now=now)
+    return tuple(one.sop_instance_uid for one in kept)
+
+
+def outgoing(found: Sequence[results.Result], outbox_spool: Spool) -> tuple[Outgoing, ...]:
+    """Results as the sender takes them: in order, each with its fallback."""
+    fallbacks = {one.fallback_for: one for one in found if one.fallback_for}
+    return tuple(
+        _outgoing(one, fallbacks.get(one.sop_instance_uid), outbox_spool) for one in found if not one.fallback_for
+    )
+
+
+def _outgoing(one: results.Result, fallback: results.Result | None, outbox_spool: Spool) -> Outgoing:
+    return Outgoing(
+        path=outbox_spool.absolute(one.path),
+        sop_class_uid=one.sop_class_uid,
+        sop_instance_uid=one.sop_instance_uid,
+        transfer_syntax_uid=one.transfer_syntax_uid,
+        fallback=_outgoing(fallback, None, outbox_spool) if fallback else None,
+    )
+
+
+_STATES: Mapping[ObjectOutcomeKind, DeliveryState] = {
+    ObjectOutcomeKind.TAKEN: DeliveryState.SENT,
+    ObjectOutcomeKind.PERMANENT: DeliveryState.FAILED,
+    ObjectOutcomeKind.TRANSIENT: DeliveryState.PENDING,
+}
+
+
+def attempts_of(outcomes: Sequence[ObjectOutcome]) -> tuple[outbox.Attempt, ...]:
+    """What the sender reports, as the outbox records it."""
+    return tuple(
+        outbox.Attempt(
+            result_uid=one.sop_instance_uid,
+            state=_STATES[one.kind],
+            status=one.status,
+            sent_as=one.sent_sop_instance_uid or None,
+            error=None if one.kind is ObjectOutcomeKind.TAKEN else one.words,
+        )
+        for one in outcomes
+    )
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 of the configuration as it took effect, for the audit trail."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode()).hexdigest()

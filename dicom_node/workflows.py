@@ -1,0 +1,181 @@
+"""The durable steps: one workflow a job, one an attempt at a delivery. Knows the order of things, not how each is done.
+
+A step may run twice (a kill between its effect and its checkpoint): each asks the rows first and changes them once.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS
+
+from dicom_node import sending
+from dicom_node.config import Config
+from dicom_node.engine.child import ChildPool
+from dicom_node.engine.durable import DELIVERIES, JOBS, Durable
+from dicom_node.errors import ChildCrashed, ChildError, ChildFailed
+from dicom_node.pipeline import rows
+from storage import jobs, outbox, results
+from storage.database import Database
+from storage.schema import JobState
+from storage.spool import Spool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What the steps work with; set once by the node before the engine is launched."""
+
+    config: Config
+    database: Database
+    spool: Spool
+    outbox: Spool
+    staging: Path
+    children: ChildPool
+    durable: Durable
+    random: Callable[[], float]
+
+
+_bench: list[Bench] = []
+
+
+def set_up(bench: Bench) -> None:
+    """Hand the steps what they work with (DBOS calls functions of a module, so it can't be passed to them)."""
+    _bench[:] = [bench]
+
+
+def sweep(bench: Bench) -> int:
+    """Enqueue whatever the rows have open and due; what is under way already stays as it is. Returns how many."""
+    if bench.children.stopping:
+        return 0
+    now = time.time()
+    with bench.database.reading() as connection:
+        open_jobs = jobs.due(connection, now=now)
+        batches = outbox.due(connection, now=now)
+    started = 0
+    for job in open_jobs:
+        started += bench.durable.enqueue(JOBS, run_job, job.job_id, job.priority, (job.job_id,))
+    for batch in batches:
+        arguments = (batch.job_id, batch.peer)
+        started += bench.durable.enqueue(DELIVERIES, deliver, batch.workflow_id, batch.priority, arguments)
+    return started
+
+
+@DBOS.workflow(name="run_job", max_recovery_attempts=1000)
+def run_job(job_id: str) -> str:
+    """One attempt of a job; when it fails and attempts are left, the rows say when the next is due."""
+    try:
+        return attempt_job(job_id)
+    finally:
+        _bench[0].durable.ended(job_id)
+        sweep(_bench[0])
+
+
+@DBOS.workflow(name="deliver", max_recovery_attempts=1000)
+def deliver(job_id: str, peer: str) -> str:
+    """One attempt to send a job's pending results to a peer."""
+    try:
+        return attempt_delivery(job_id, peer)
+    finally:
+        _bench[0].durable.ended(DBOS.workflow_id or "")
+
+
+@DBOS.step(name="attempt_job")
+def attempt_job(job_id: str) -> str:
+    """Read, infer, explain and build in a child process; commit the results. Returns the job's state."""
+    bench = _bench[0]
+    with bench.database.transaction() as connection:
+        job = jobs.begin(connection, job_id, now=time.time())
+    if not job.is_open:
+        return job.state
+    staging = bench.staging / job.job_id
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True, mode=0o700)
+    try:
+        request = rows.request_for(bench.database, bench.spool, job, bench.config, staging)
+        answer = _compute(bench, job, request)
+        if answer is None:
+            return JobState.QUEUED
+        rows.commit(bench.database, bench.outbox, job, answer, now=time.time())
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return str(answer["state"])
+
+
+def _compute(bench: Bench, job: jobs.Job, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The child's answer; after the last failed attempt the report of the failure; None when another attempt is due."""
+    waited_since = time.time()
+    try:
+        with bench.children.child() as child:
+            waited = time.time() - waited_since
+            answer = child.call(request)
+        answer["summary"]["timings"]["wait for a worker"] = waited
+        return answer
+    except ChildError as error:
+        return _after_failure(bench, job, request, error)
+
+
+def _after_failure(
+    bench: Bench, job: jobs.Job, request: Mapping[str, Any], error: ChildError
+) -> Mapping[str, Any] | None:
+    if isinstance(error, ChildCrashed) and bench.children.stopping:
+        return None  # the node is being stopped: nobody's fault; the job is taken up again
+    final = isinstance(error, ChildFailed) and error.kind in _HOPELESS
+    now = time.time()
+    with bench.database.transaction() as connection:
+        due = now + bench.config.work.retry_seconds * 2**job.attempts
+        used = jobs.charge(connection, job.job_id, reason=str(error), next_attempt=due)
+    if used < bench.config.work.attempts and not final:
+        return None
+    failure = {**request, "task": "report failure", "reason": str(error)}
+    try:
+        with bench.children.child() as child:
+            return child.call(failure)
+    except ChildError as second:
+        reason = f"{error}; and no report of it could be made: {second}"
+        return {"state": JobState.FAILED, "reason": reason, "results": [], "summary": {"timings": {}}}
+
+
+#: What another attempt can't mend: the job fails at once, and a person replays it when the cause is gone.
+_HOPELESS = frozenset(
+    {"CardError", "DigestMismatch", "ModelLoadError", "UnknownArchitecture", "UnknownMethod", "UnknownTargetLayer"}
+)
+
+
+@DBOS.step(name="attempt_delivery")
+def attempt_delivery(job_id: str, peer_name: str) -> str:
+    """Send what is pending, and write down what became of each object."""
+    bench = _bench[0]
+    with bench.database.reading() as connection:
+        pending = outbox.pending(connection, job_id, peer_name)
+        found = results.by_uids(connection, [one.result_uid for one in pending])
+    if not pending:
+        return "nothing to send"
+    report = _send(bench, peer_name, rows.outgoing(found, bench.outbox))
+    _record_delivery(bench, pending[0], found[0].study_uid, report)
+    return report.association.words
+
+
+def _send(bench: Bench, peer_name: str, objects: Sequence[sending.Outgoing]) -> sending.SendReport:
+    peer = bench.config.peer(peer_name)
+    if peer is None:
+        gone = f"the configuration no longer has a peer {peer_name!r}"
+        kind = sending.AssociationKind.UNREACHABLE
+        return sending.same_for_all(objects, sending.AssociationOutcome(kind=kind, words=gone, permanent=True))
+    return sending.send(peer, objects, bench.config.sending, bench.config.receiving.ae_title)
+
+
+def _record_delivery(bench: Bench, first: outbox.Delivery, study_uid: str, report: sending.SendReport) -> None:
+    settings = bench.config.sending
+    first_wait, ceiling = settings.backoff_first_seconds, settings.backoff_ceiling_seconds
+    now = time.time()
+    due = now + sending.next_delay(first.attempts + 1, first_wait, ceiling, bench.random)
+    attempts = rows.attempts_of(report.objects)
+    with bench.database.transaction() as connection:
+        outbox.record(connection, first, attempts, study_uid=study_uid, next_attempt=due, now=now)
+        if report.all_taken:
+            outbox.hasten(connection, first.peer, now=now)
+        elif report.association.kind is not sending.AssociationKind.ACCEPTED and not report.association.permanent:
+            outbox.postpone(connection, first.peer, until=due)
