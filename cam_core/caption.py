@@ -54,6 +54,8 @@ def overlay_caption(saliency: SaliencyMap, finding: Finding, found: Sequence[Reg
             Words(text="Outline: half of the map's maximum"),
             *_region_words(found),
         ]
+    if saliency.baseline:
+        blocks.append(Words(text=f"Compared with: {saliency.baseline}", size=0.85))
     return (*blocks, Rule(), Words(text=f"Model {model}", colour=WHITE), Words(text=NOT_TRUTH, colour=AMBER))
 
 
@@ -74,10 +76,11 @@ def panel_caption(explanation: Explanation, model: str, style: OverlayStyle) -> 
     return (*blocks, Rule(), Words(text=f"Model {model}", colour=WHITE), Words(text=NOT_TRUTH, colour=AMBER))
 
 
-def notice_caption(title: str, lines: Sequence[str]) -> tuple[Block, ...]:
+def notice_caption(title: str, lines: Sequence[str], style: OverlayStyle) -> tuple[Block, ...]:
     """The words of a notice: what didn't happen and why."""
+    boxes: list[Block] = [Words(text=DEMONSTRATION, colour=WHITE, box=RED)] if style.demonstration_only else []
     reasons = [Words(text=line, size=1.15, colour=WHITE) for line in lines]
-    return (Words(text=title, size=1.7, colour=AMBER, box=DARK), *reasons)
+    return (*boxes, Words(text=title, size=1.7, colour=AMBER, box=DARK), *reasons)
 
 
 def tile_title(saliency: SaliencyMap, explanation: Explanation) -> str:

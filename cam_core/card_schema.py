@@ -137,7 +137,7 @@ class CardEntry(Entry):
 
     model: ModelEntry
     input: InputEntry
-    labels: tuple[LabelEntry, ...] = Field(min_length=1, strict=False)
+    labels: tuple[LabelEntry, ...] = Field(strict=False)
     output: OutputEntry = OutputEntry()
     intended_use: IntendedUseEntry
     training: TrainingEntry = TrainingEntry()
@@ -145,6 +145,8 @@ class CardEntry(Entry):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[LabelEntry, ...]) -> tuple[LabelEntry, ...]:
+        if not labels:
+            raise ValueError("at least one label is needed")
         repeated = _repeated(label.name for label in labels)
         if repeated:
             raise ValueError(f"these names occur more than once: {', '.join(repeated)}")
@@ -166,14 +168,13 @@ PLAIN_WORDS = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than_equal": "must be {le} or less",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than_equal": "must be {le:g} or less",
     "literal_error": "must be {expected}",
     "tuple_type": "must be a list",
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
-    "too_short": "must have at least {min_length} entry",
     "value_error": "{error}",
 }
 """What each kind of problem is called for the person who writes the card."""

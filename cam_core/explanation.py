@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -52,6 +53,26 @@ class Explanation:
     failures: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """What a caller may choose about maps and regions.
+
+    Attributes
+    ----------
+    align : ``measured`` or ``library``
+        Where the cells of the feature layer lie on the image: where they were measured to look, or where a plain
+        upsampling would put them (for comparison with other software only).
+    region_threshold : float, 0..1 exclusive
+        A region is where the map is at least this share of its maximum.
+    regions_per_map : int
+        The largest so many.
+    """
+
+    align: Align = "measured"
+    region_threshold: float = 0.5
+    regions_per_map: int = 5
+
+
 def predict(image: Image, classifier: Classifier) -> Prediction:
     """Ask a classifier about an image.
 
@@ -82,7 +103,8 @@ def _probabilities(logits: NDArray[np.float64], card: ModelCard) -> NDArray[np.f
 
 
 def explain(image: Image, classifier: Classifier, methods: Sequence[Method], findings: Sequence[Finding], *,
-            align: Align = "measured") -> tuple[Explanation, ...]:
+            options: ExplainOptions | None = None, timed: Callable[[str, float], None] | None = None,
+            ) -> tuple[Explanation, ...]:
     """Explain findings of an image by several methods.
 
     All methods share one pass for activations and gradients, and all findings share one set of masked passes. A method
@@ -95,9 +117,10 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
     methods : sequence of Method
     findings : sequence of Finding
         Each of a label of this classifier.
-    align : ``measured`` or ``library``
-        Where the cells of the feature layer lie on the image: where they were measured to look, or where a plain
-        upsampling would put them (for comparison with other software only).
+    options : ExplainOptions, optional
+    timed : callable, optional
+        Told the name and the seconds of each step: ``activations and gradients`` (shared by all methods), then every
+        method. Masked passes that several methods share are counted where they were needed first.
 
     Returns
     -------
@@ -112,8 +135,11 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
         return ()
     batch, fit = model_input(image, classifier.card.input)
     labels = tuple(_index(classifier.card, finding) for finding in findings)
+    options = options or ExplainOptions()
+    lap = _Lap(timed)
     capture, no_gradient = _captured(classifier, batch, labels, methods)
-    registration = _registration(classifier, capture, align)
+    registration = _registration(classifier, capture, options.align)
+    lap("activations and gradients")
     evidence = _evidence(classifier, batch, labels, capture, registration)
     done: list[tuple[Method, RawMaps]] = []
     failures: list[tuple[str, str]] = []
@@ -122,16 +148,32 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
             done.append((method, _raw_maps(method, classifier, evidence, no_gradient)))
         except MethodError as error:
             failures.append((method.full_name, str(getattr(error, "reason", error))))
-    place = _Place(fit=fit, registration=registration)
+        lap(method.full_name)
+    place = _Place(fit=fit, registration=registration, options=options)
     return tuple(_explanation(image, finding, [(method, raw.values[index], raw.baseline) for method, raw in done],
                               tuple(failures), place)
                  for index, finding in enumerate(findings))
+
+
+class _Lap:
+    """Tells how long it is since the last call."""
+
+    def __init__(self, timed: Callable[[str, float], None] | None) -> None:
+        self._timed = timed
+        self._last = time.perf_counter()
+
+    def __call__(self, step: str) -> None:
+        now = time.perf_counter()
+        if self._timed is not None:
+            self._timed(step, now - self._last)
+        self._last = now
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
     fit: Fit
     registration: Registration
+    options: ExplainOptions
 
 
 def _index(card: ModelCard, finding: Finding) -> int:
@@ -209,7 +251,8 @@ def _explanation(image: Image, finding: Finding, done: Sequence[tuple[Method, ND
     return Explanation(
         finding=finding,
         maps=maps,
-        regions=tuple(regions(one, spacing_mm=image.spacing_mm) for one in maps),
+        regions=tuple(regions(one, threshold_fraction=place.options.region_threshold, spacing_mm=image.spacing_mm,
+                              limit=place.options.regions_per_map) for one in maps),
         equivalent=equivalent_groups(maps),
         failures=failures,
     )

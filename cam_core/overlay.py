@@ -97,7 +97,7 @@ def render_notice(image: Image | None, title: str, lines: Sequence[str], *, styl
         The reasons, one paragraph each.
     """
     style = style or OverlayStyle()
-    blocks = notice_caption(title, lines)
+    blocks = notice_caption(title, lines, style)
     if image is None:
         return OverlayPicture(pixels=beside(None, blocks, NOTICE_SIZE), anatomy=None, scale=1.0)
     scale = display_scale(image.shape, style.maximum_side)

@@ -12,6 +12,7 @@ from lxml import etree
 
 _Element = Any
 _DCM = "DCM"
+_DECLARATION = b"<?xml version='1.0' encoding='UTF-8'?>"
 #: outcome of our events to EventOutcomeIndicator (PS3.15 A.5.2.1: success, minor, serious, major failure)
 OUTCOMES = {"success": 0, "minor": 4, "serious": 8, "major": 12}
 #: DCM codes of CID 400 to 402 (PS3.16) that occur here
@@ -85,7 +86,7 @@ def audit_message(event: Mapping[str, Any], source: AuditSource) -> bytes:
     Returns
     -------
     bytes
-        XML, UTF-8, without the byte order mark that RFC 5424 puts before it.
+        XML, UTF-8, in one line, without the byte order mark that RFC 5424 puts before it.
     """
     kind = KINDS.get(str(event["event"]), OTHER)
     context = _Context(event=event, details=event.get("details") or {}, source=source)
@@ -97,7 +98,7 @@ def audit_message(event: Mapping[str, Any], source: AuditSource) -> bytes:
     message.extend(participants.findall("ActiveParticipant"))
     _audit_source(message, source)
     message.extend(participants.findall("ParticipantObjectIdentification"))
-    return bytes(etree.tostring(message, xml_declaration=True, encoding="UTF-8"))
+    return _DECLARATION + bytes(etree.tostring(message, encoding="UTF-8", xml_declaration=False))
 
 
 def _identification(message: _Element, kind: Kind, context: _Context) -> None:
@@ -352,7 +353,10 @@ OTHER = Kind(event="110100", action="E", parts=(_actor, _study))
 KINDS: Mapping[str, Kind] = {
     "node.started": Kind(event="110100", types=("110120",), action="E", parts=(_application,)),
     "node.stopped": Kind(event="110100", types=("110121",), action="E", parts=(_application,)),
-    "association.accepted": Kind(event="110100", action="E", parts=(_from_peer, _title)),
+    **_each(
+        ("association.accepted", "association.released", "association.aborted"),
+        Kind(event="110100", action="E", parts=(_from_peer, _title)),
+    ),
     "association.rejected": Kind(
         event="110113", types=("110126",), action="E", parts=(_culprit, _alert), least_outcome=8
     ),
@@ -379,6 +383,7 @@ KINDS: Mapping[str, Kind] = {
     "delivery.retried": Kind(event="110102", action="E", parts=(_to_peer, _study)),
     "configuration.loaded": Kind(event="110113", types=("110131",), action="E", parts=(_actor, _resource)),
     "model.loaded": Kind(event="110113", types=("110131",), action="E", parts=(_actor, _resource)),
+    "model.unusable": Kind(event="110113", types=("110131",), action="E", parts=(_actor, _resource), least_outcome=8),
     "audit.read": Kind(event="110101", action="R", parts=(_actor, _log)),
     "audit.exported": Kind(event="110106", action="R", parts=(_exporter, _log)),
 }

@@ -12,6 +12,7 @@ DicomNodeError
 ├── ObjectError               a result that may not be written: reason
 ├── ConditionError            a route's condition that is no sound expression (defined in routing)
 ├── NodeAlreadyRunning        folder
+├── NoHeader                  files
 ├── ChildError                a child process did not do its request
 │   ├── ChildCrashed          how
 │   ├── ChildTimedOut         seconds
@@ -44,6 +45,7 @@ __all__ = [
     "MissingSeriesUID",
     "MissingStudyUID",
     "MissingUID",
+    "NoHeader",
     "NodeAlreadyRunning",
     "NotAnImage",
     "ObjectError",
@@ -153,6 +155,14 @@ class ObjectError(DicomNodeError):
 
 
 # receiving
+
+
+class NoHeader(DicomNodeError):
+    """None of a job's files can be parsed, so not even a status report can be made of it."""
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+        super().__init__(f"none of the {files} files can be parsed")
 
 
 class NodeAlreadyRunning(DicomNodeError):

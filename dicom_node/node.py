@@ -19,14 +19,9 @@ from dicom_node.engine.durable import Durable, Queues
 from dicom_node.engine.limits import Limits
 from dicom_node.errors import ChildError, NodeAlreadyRunning
 from dicom_node.pipeline import rows
-from dicom_node.receiving import (
-    AssociationEvent,
-    AssociationEventKind,
-    Listener,
-    ReceivedInstance,
-    StoreOutcome,
-    part10_prefix,
-)
+from dicom_node.receiving.instance import AssociationEvent, AssociationEventKind, ReceivedInstance, StoreOutcome
+from dicom_node.receiving.listener import Listener
+from dicom_node.receiving.part10 import part10_prefix
 from dicom_node.schedule import Schedule
 from storage import audit, studies
 from storage.database import Database

@@ -16,12 +16,12 @@ from pydicom.sr.coding import Code as Concept
 
 __all__ = [
     "CONCEPTS",
+    "SERIES_NUMBERS",
     "ClinicalStatus",
     "Concept",
     "Equipment",
     "Provenance",
     "Reason",
-    "SERIES_NUMBERS",
     "derived_uid",
     "presence_concept",
     "processing_summary",

@@ -12,12 +12,14 @@ from typing import Any
 
 from dbos import DBOS
 
-from dicom_node import sending
 from dicom_node.config import Config
 from dicom_node.engine.child import ChildPool
 from dicom_node.engine.durable import DELIVERIES, JOBS, Durable
 from dicom_node.errors import ChildCrashed, ChildError, ChildFailed
 from dicom_node.pipeline import rows
+from dicom_node.sending.backoff import next_delay
+from dicom_node.sending.outcome import AssociationKind, AssociationOutcome, Outgoing, SendReport, same_for_all
+from dicom_node.sending.transfer import send
 from storage import jobs, outbox, results
 from storage.database import Database
 from storage.schema import JobState
@@ -140,7 +142,15 @@ def _after_failure(
 
 #: What another attempt can't mend: the job fails at once, and a person replays it when the cause is gone.
 _HOPELESS = frozenset(
-    {"CardError", "DigestMismatch", "ModelLoadError", "UnknownArchitecture", "UnknownMethod", "UnknownTargetLayer"}
+    {
+        "CardError",
+        "DigestMismatch",
+        "ModelLoadError",
+        "UnknownArchitecture",
+        "UnknownMethod",
+        "UnknownTargetLayer",
+        "NoHeader",
+    }
 )
 
 
@@ -158,24 +168,24 @@ def attempt_delivery(job_id: str, peer_name: str) -> str:
     return report.association.words
 
 
-def _send(bench: Bench, peer_name: str, objects: Sequence[sending.Outgoing]) -> sending.SendReport:
+def _send(bench: Bench, peer_name: str, objects: Sequence[Outgoing]) -> SendReport:
     peer = bench.config.peer(peer_name)
     if peer is None:
         gone = f"the configuration no longer has a peer {peer_name!r}"
-        kind = sending.AssociationKind.UNREACHABLE
-        return sending.same_for_all(objects, sending.AssociationOutcome(kind=kind, words=gone, permanent=True))
-    return sending.send(peer, objects, bench.config.sending, bench.config.receiving.ae_title)
+        kind = AssociationKind.UNREACHABLE
+        return same_for_all(objects, AssociationOutcome(kind=kind, words=gone, permanent=True))
+    return send(peer, objects, bench.config.sending, bench.config.receiving.ae_title)
 
 
-def _record_delivery(bench: Bench, first: outbox.Delivery, study_uid: str, report: sending.SendReport) -> None:
+def _record_delivery(bench: Bench, first: outbox.Delivery, study_uid: str, report: SendReport) -> None:
     settings = bench.config.sending
     first_wait, ceiling = settings.backoff_first_seconds, settings.backoff_ceiling_seconds
     now = time.time()
-    due = now + sending.next_delay(first.attempts + 1, first_wait, ceiling, bench.random)
+    due = now + next_delay(first.attempts + 1, first_wait, ceiling, bench.random)
     attempts = rows.attempts_of(report.objects)
     with bench.database.transaction() as connection:
         outbox.record(connection, first, attempts, study_uid=study_uid, next_attempt=due, now=now)
         if report.all_taken:
             outbox.hasten(connection, first.peer, now=now)
-        elif report.association.kind is not sending.AssociationKind.ACCEPTED and not report.association.permanent:
+        elif report.association.kind is not AssociationKind.ACCEPTED and not report.association.permanent:
             outbox.postpone(connection, first.peer, until=due)

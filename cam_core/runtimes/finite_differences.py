@@ -16,7 +16,10 @@ STEP = 0.05
 """Size of the change, in deviations of the noise input."""
 
 BATCH = 16
-ROUNDS = 2
+"""Changed inputs per pass."""
+
+ROUNDS = 4
+"""Noise inputs."""
 
 
 def difference_centroids(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...],

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from cam_core.errors import CamCoreError
 from dicom_node import __version__
 from dicom_node.cli import audit, explain, models, running, setup
 from dicom_node.cli.printing import errors_to
@@ -40,6 +41,6 @@ def main() -> None:
     except ConfigurationError as error:
         errors_to(sys.stderr, "The configuration can't be used:", error.problems)
         sys.exit(1)
-    except (DicomNodeError, StorageError) as error:
+    except (DicomNodeError, CamCoreError, StorageError) as error:
         errors_to(sys.stderr, str(error), ())
         sys.exit(1)

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from dicom_node.audit_messages import audit_message
+from dicom_node.audit_messages import AuditSource, audit_message
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, open_database, person
 from dicom_node.cli.printing import as_json, say, table
 from storage import audit
@@ -91,25 +91,30 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     until: Until = None,
 ) -> None:
     """Write events to a file, as they are or as DICOM audit messages."""
-    _, database = open_database(config)
+    loaded, database = open_database(config)
+    source = AuditSource(name=loaded.node.name, ae_title=loaded.receiving.ae_title)
     found = audit.events(database, study_uid=study, event=event, since=since, until=until)
+    lines = (_line(one, format_, source) for one in found)
     if out is None:
-        count = _write(found, format_, sys.stdout)
+        count = _write(lines, sys.stdout)
     else:
         with open(out, "w", encoding="utf-8") as file:
-            count = _write(found, format_, file)
+            count = _write(lines, file)
         say(f"{count} events written to {out}")
     _record(database, "audit.exported", study, {"events": count, "format": format_.value})
 
 
-def _write(found: Iterable[AuditEvent], format_: Format, stream: TextIO) -> int:
+def _line(one: AuditEvent, format_: Format, source: AuditSource) -> str:
+    if format_ is Format.JSONL:
+        return json.dumps(one.__dict__, sort_keys=True)
+    return audit_message(one.__dict__, source).decode().replace("\n", "")
+
+
+def _write(lines: Iterable[str], stream: TextIO) -> int:
     count = 0
-    for one in found:
+    for line in lines:
         count += 1
-        if format_ is Format.JSONL:
-            stream.write(json.dumps(one.__dict__, sort_keys=True) + "\n")
-        else:
-            stream.write(audit_message(one.__dict__).decode().replace("\n", "") + "\n")
+        stream.write(line + "\n")
     return count
 
 

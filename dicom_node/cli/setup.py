@@ -18,7 +18,7 @@ from dicom_node.cli.printing import as_json, say, table
 from dicom_node.config import Config, OutputConfig, load_config
 from dicom_node.errors import ConfigurationError
 from dicom_node.routing import check_routes
-from dicom_node.sending import verify
+from dicom_node.sending.association import verify
 from storage.database import Database, sqlite_warning
 from storage.errors import StorageError
 

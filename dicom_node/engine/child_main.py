@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from cam_core.errors import CamCoreError
 from dicom_node.engine.limits import Limits, allow_processor_time, confine, end_with_parent
 from dicom_node.errors import DicomNodeError
 
@@ -50,7 +51,7 @@ def serve(requests: IO[bytes], answers: IO[bytes], limits: Limits, handle: Handl
             say(handle(json.loads(line), progress))
         except MemoryError:
             os._exit(errno.ENOMEM)  # whatever is left of the heap is not worth another job
-        except DicomNodeError as error:
+        except (DicomNodeError, CamCoreError) as error:
             say({"error": str(error), "kind": type(error).__name__})
         except Exception as error:  # noqa: BLE001 - the job's outermost step in this process: its failure must be told
             say({"error": f"{type(error).__name__} in {_where(error)}", "kind": type(error).__name__})

@@ -1,4 +1,4 @@
-"""What the node answers to one study, as one value that every builder of an object takes; holds no pixels, makes no object."""
+"""What the node answers to one study, as one value that every builder takes; holds no pixels, makes no object."""
 
 from __future__ import annotations
 
@@ -151,8 +151,10 @@ def headline(answer: StudyAnswer) -> str:
     if not answer.status.answered:
         verb = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
         return f"{verb} ({answer.status.value}): {words}."
-    present = findings_present(answer)
-    shown = [f"{finding.label.code.meaning} ({percent(finding.probability)} %)" for finding in present]
+    highest: dict[str, float] = {}
+    for finding in findings_present(answer):
+        highest[finding.label.code.meaning] = max(finding.probability, highest.get(finding.label.code.meaning, 0.0))
+    shown = [f"{meaning} ({percent(score)} %)" for meaning, score in sorted(highest.items(), key=lambda one: -one[1])]
     result = f"AI suggests: {', '.join(shown)}." if shown else "No finding reached its threshold."
     if answer.status is ClinicalStatus.EXPLANATION_FAILED:
         return f"{result} There is no activation map: {words}."

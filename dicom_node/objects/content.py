@@ -49,7 +49,9 @@ def text(name: str, words: str, relationship: RelationshipTypeValues = CONTAINS)
     return TextContentItem(name=concept(CONCEPTS[name]), value=value, relationship_type=relationship)
 
 
-def coded(name: Code | CardCode, value: Code | CardCode, relationship: RelationshipTypeValues = CONTAINS) -> ContentItem:
+def coded(
+    name: Code | CardCode, value: Code | CardCode, relationship: RelationshipTypeValues = CONTAINS
+) -> ContentItem:
     """A CODE item."""
     return CodeContentItem(name=concept(name), value=concept(value), relationship_type=relationship)
 
@@ -61,10 +63,10 @@ def number(name: str, value: float, unit: str, relationship: RelationshipTypeVal
     )
 
 
-def image(reference: Reference, name: str | None, relationship: RelationshipTypeValues = CONTAINS) -> ContentItem:
-    """An IMAGE item; a `name` (key of CONCEPTS) gives its purpose."""
+def image(reference: Reference, name: str, relationship: RelationshipTypeValues = CONTAINS) -> ContentItem:
+    """An IMAGE item; `name` is a key of CONCEPTS."""
     return ImageContentItem(
-        name=concept(CONCEPTS[name]) if name else None,
+        name=concept(CONCEPTS[name]),
         referenced_sop_class_uid=reference.sop_class_uid,
         referenced_sop_instance_uid=reference.sop_instance_uid,
         referenced_frame_numbers=[reference.frame] if reference.frame is not None else None,
@@ -110,7 +112,7 @@ def observation_context(provenance: Provenance) -> ObservationContext:
     return ObservationContext(observer_device_context=context)
 
 
-def algorithm(card: ModelCard, provenance: Provenance, parameters: Sequence[str]) -> Sequence[ContentItem]:
+def algorithm(card: ModelCard, provenance: Provenance, parameters: Sequence[str]) -> AlgorithmIdentification:
     """Which model, in which version, with which weights and settings (PS3.16 TID 4019)."""
     settings = (
         f"model_sha256={provenance.model_sha256}",
@@ -119,6 +121,8 @@ def algorithm(card: ModelCard, provenance: Provenance, parameters: Sequence[str]
         f"settings_digest={provenance.settings_digest}",
         f"route={provenance.route}",
         *parameters,
+        "use=AI-generated, not for primary diagnosis",
+        *(["demonstration_only=yes, not for clinical use"] if card.demonstration_only else []),
     )
     return AlgorithmIdentification(
         name=plain(card.name, 64),

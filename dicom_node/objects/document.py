@@ -1,4 +1,4 @@
-"""The frame of every structured report: series, document and evidence modules around a content tree that others make."""
+"""The frame of every structured report: series, document and evidence modules; the content tree is made elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patient, study, series and equipment of every result, copied verbatim from a source; knows no pixels and no content."""
+"""Patient, study, series and equipment of every result, the former two verbatim; knows no pixels and no content."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Identity:
 def common_header(source: Dataset, identity: Identity, provenance: Provenance) -> Dataset:
     """A new data set with all that results share.
 
-    Texts of the source are put in as the bytes in which they came, under the source's own Specific Character Set, so that
-    they leave byte for byte as received, whatever that set claims. Text that this node adds is ASCII, which is the same in
-    every character set of PS3.3 C.12.1.1.2.
+    Texts of the source are put in as the bytes in which they came, under the source's own Specific Character Set, so
+    that they leave byte for byte as received, whatever that set claims. Text that this node adds is ASCII, which is the
+    same in every character set of PS3.3 C.12.1.1.2.
 
     Parameters
     ----------
@@ -223,14 +223,29 @@ def body_part(source: Dataset, declared: Iterable[str]) -> str | None:
 
 
 def plain(text: str, length: int) -> str:
-    """Text of ours as it may stand in any character set, cut to `length`: printable ASCII but backslash and tilde."""
+    """Text of ours as it may stand in any character set, cut to `length`: ASCII without backslash and tilde."""
     spelled = text.translate(_SPELLED)
     ascii_text = "".join(letter if " " <= letter <= "}" else "?" for letter in spelled)
     return ascii_text.replace("\\", "/")[:length].strip()
 
 
 _SPELLED: Final = str.maketrans(
-    {"\u2013": "-", "\u2014": "-", "\u2265": ">=", "\u2264": "<=", "\u00b2": "2", "\u00d7": "x", "\u00b1": "+-",
-     "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u2026": "...", "\u03b1": "alpha", "\n": " ",
-     "\u00e4": "ae", "\u00f6": "oe", "\u00fc": "ue", "\u00df": "ss", "\u00e9": "e", "\u00e8": "e", "\u00b7": "-", "~": "-"}
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212~\u00b7", "-"),
+        **dict.fromkeys("\u2018\u2019", "'"),
+        **dict.fromkeys("\u201c\u201d", '"'),
+        **dict.fromkeys("\n\t\u00a0", " "),
+        "\u2265": ">=",
+        "\u2264": "<=",
+        "\u00b2": "2",
+        "\u00d7": "x",
+        "\u00b1": "+-",
+        "\u2026": "...",
+        "\u00e4": "ae",
+        "\u00f6": "oe",
+        "\u00fc": "ue",
+        "\u00df": "ss",
+        "\u00e9": "e",
+        "\u00e8": "e",
+    }
 )

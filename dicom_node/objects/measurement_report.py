@@ -1,8 +1,8 @@
-"""The regions of the maps as measurements that viewers draw (TID 1500); says nothing without a region, draws nothing itself.
+"""The regions of the maps as measurements that viewers draw (TID 1500); holds nothing that has no region.
 
-Every measurement group has a closed outline: a group without coordinates makes some viewers fail, so the scores of the whole
-image and everything in words are in the summary report. The activation inside a region is given in percent of the map's own
-maximum: a raw value has no meaning across methods, models or patients.
+Every measurement group has a closed outline: a group without coordinates makes some viewers fail, so the scores of the
+whole image and everything in words are in the summary report. The activation inside a region is given in percent of the
+map's own maximum: a raw value has no meaning across methods, models or patients.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from highdicom.sr import (
     SourceImageForRegion,
     TrackingIdentifier,
 )
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
@@ -143,7 +144,7 @@ def _group(
     return group
 
 
-def _outline(place: _Place) -> np.ndarray:
+def _outline(place: _Place) -> NDArray[np.float64]:
     """The closed outline, (N, 2) column and row; the centre of pixel ``i`` is ``i + 0.5`` (PS3.3 C.18.6.1.2)."""
     rows, columns = int(place.image.header.Rows), int(place.image.header.Columns)
     points = np.clip(place.region.contour, 0.0, (columns, rows)).round(2)
@@ -194,8 +195,8 @@ def _illustrations(place: _Place) -> Iterator[Picture]:
 def _library(answer: StudyAnswer) -> list[Dataset]:
     """The images with a region, as the image library describes them.
 
-    The descriptors of projection and sectional images need attributes that real images lack (Imager Pixel Spacing, Slice
-    Thickness): only class, rows and columns are described, by a copy whose modality asks for no more.
+    The descriptors of projection and sectional images need attributes that real images lack (Imager Pixel Spacing,
+    Slice Thickness): only class, rows and columns are described, by a copy whose modality asks for no more.
     """
     described = {}
     for place in _places(answer):

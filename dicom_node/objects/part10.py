@@ -1,4 +1,4 @@
-"""A result as the bytes of a DICOM file, the same bytes for the same object every time; knows nothing of its content."""
+"""A result as the bytes of a DICOM file, the same bytes for the same object every time; knows no content."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.errors import ObjectError
 from dicom_node.provenance import derived_uid
 
-IMPLEMENTATION_CLASS_UID: Final = derived_uid("camnode", "implementation class")
+IMPLEMENTATION_CLASS_UID: Final = UID(derived_uid("camnode", "implementation class"))
 IMPLEMENTATION_VERSION_NAME: Final = "CAMNODE"
 
 

@@ -17,7 +17,7 @@ from cam_core.card import ModelCard
 from cam_core.finding import Finding
 from dicom_node.errors import ObjectError
 from dicom_node.objects.answer import Picture, PictureKind, Reference, percent, reference_to
-from dicom_node.objects.header import Identity, body_part, code_item, common_header, copy_elements, local_time, plain
+from dicom_node.objects.header import Identity, body_part, code_item, common_header, copy_elements, plain
 from dicom_node.provenance import CONCEPTS, Provenance, result_uid, series_uid
 from dicom_node.reading.groups import frame_item, spacing_mm
 
@@ -118,7 +118,7 @@ def build(pixels: NDArray[np.uint8], capture: Capture, provenance: Provenance) -
         series_description=_series_description(capture, provenance),
     )
     result = common_header(capture.header, identity, provenance)
-    _secondary_capture(result, provenance)
+    _secondary_capture(result)
     _general_image(result, capture)
     if capture.kind != "notice":
         _source_image(result, capture)
@@ -149,7 +149,7 @@ def _series_description(capture: Capture, provenance: Provenance) -> str:
     return f"{what}: {provenance.model}"
 
 
-def _secondary_capture(result: Dataset, provenance: Provenance) -> None:
+def _secondary_capture(result: Dataset) -> None:
     """SC Equipment and SC Image modules (PS3.3 C.8.6.1, C.8.6.2)."""
     result.ConversionType = "WSD"
     result.SecondaryCaptureDeviceManufacturer = result.Manufacturer
@@ -186,7 +186,8 @@ def _source_image(result: Dataset, capture: Capture) -> None:
     if source.frame is not None:
         item.ReferencedFrameNumber = source.frame
     item.PurposeOfReferenceCodeSequence = [code_item(CONCEPTS["source image"])]
-    item.SpatialLocationsPreserved = "YES" if _same_grid(capture) and capture.anatomy[:2] == (0, 0) else "NO"  # type: ignore[index]
+    in_place = _same_grid(capture) and capture.anatomy is not None and capture.anatomy[:2] == (0, 0)
+    item.SpatialLocationsPreserved = "YES" if in_place else "NO"
     result.SourceImageSequence = [item]
     facts = [f"method {capture.method or capture.title}", capture.derivation]
     result.DerivationDescription = plain(", ".join(fact for fact in facts if fact), 1024)
@@ -266,7 +267,7 @@ def _image_pixels(result: Dataset, pixels: NDArray[np.uint8]) -> None:
 
 @cache
 def srgb_profile() -> bytes:
-    """A small sRGB profile of device class ``scnr``, the one that DICOM allows, without a date of its own (ICC.1 7.2)."""
+    """A small sRGB profile of device class ``scnr``, as DICOM asks for, without a date of its own (ICC.1 7.2)."""
     profile = bytearray(ImageCmsProfile(createProfile("sRGB")).tobytes())
     profile[12:16] = b"scnr"
     profile[24:36] = (2000).to_bytes(2, "big") + b"\0\1\0\1" + b"\0" * 6

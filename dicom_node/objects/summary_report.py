@@ -1,8 +1,8 @@
 """The report that people read: what came out, every score, or why the model was not used; holds no coordinates.
 
-A Comprehensive SR in the shape of a diagnostic imaging report (PS3.16 TID 2000): the SOP Class that ultrasound has brought into
-every archive, and a root title that no viewer takes for a measurement report to be drawn. It is built for every study, so that
-*no finding*, *not performed, because* and *no result yet* can be told apart.
+A Comprehensive SR in the shape of a diagnostic imaging report (PS3.16 TID 2000): the SOP Class that ultrasound has
+brought into every archive, and a root title that no viewer takes for a measurement report to be drawn. It is built for
+every study, so that *no finding*, *not performed, because* and *no result yet* can be told apart.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ from dicom_node.provenance import CONCEPTS, ClinicalStatus, Provenance, presence
 SUMMARY: Final = DocumentKind(kind="summary-report", sop_class_uid=ComprehensiveSRStorage, title="AI report")
 
 STANDING: Final = (
-    "AI-generated and not verified. Not for primary diagnosis: it supports the reading of the images, it does not replace it.",
+    "AI-generated and not verified. Not for primary diagnosis: it supports the reading of the images and does not "
+    "replace it."
 )
 ABOUT_MAPS: Final = (
-    "An activation map explains the model; it is not ground truth. It shows which parts of the image raised the model's score, "
-    "not where disease is, and reading it needs training."
+    "An activation map explains the model; it is not ground truth. It shows which parts of the image raised the "
+    "model's score, not where disease is, and reading it needs training."
+)
+ABOUT_SCORES: Final = (
+    "Certainty of Finding is the model's score for the presence of a finding: present from the threshold on, absent below."
 )
 ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 LISTED: Final = 40
@@ -107,13 +111,14 @@ def _summary(answer: StudyAnswer) -> Iterator[ContentItem]:
 def _caveats(answer: StudyAnswer) -> Iterator[str]:
     if answer.card.demonstration_only:
         yield "Demonstration model, not for clinical use."
-    yield from STANDING
+    yield STANDING
     if any(one.explanations for one in answer.images):
         yield ABOUT_MAPS
     yield f"Intended use of the model: {answer.card.intended_use.statement}"
 
 
 def _findings(answer: StudyAnswer) -> Iterator[ContentItem]:
+    yield content.text("comment", ABOUT_SCORES)
     for position, one in enumerate(answer.images, 1):
         if len(answer.images) > 1:
             yield content.text("finding", f"Image {position} of {len(answer.images)}: {image_words(one)}")

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.config import Config, Route
-from dicom_node.receiving import ReceivedInstance
+from dicom_node.receiving.instance import ReceivedInstance
 from dicom_node.routing import Match, RoutedInstance, match
-from dicom_node.sending import ObjectOutcome, ObjectOutcomeKind, Outgoing
+from dicom_node.sending.outcome import ObjectOutcome, ObjectOutcomeKind, Outgoing
 from storage import audit, jobs, outbox, results, studies
 from storage.database import Database
 from storage.schema import DeliveryState, JobState
 from storage.spool import Spool
 
-#: Raised whenever the same inputs may lead to other results; part of every result's UID.
-PIPELINE_VERSION = "1"
 OWN_MODEL_NAME = "camnode"
 
 

@@ -1,4 +1,4 @@
-"""Files to values: headers, pixels, what may be read and what a model is meant for; the only pixel decoding of the node."""
+"""Files to values: headers, pixels, what a model may read and is meant for; the only pixel decoding of the node."""
 
 from dicom_node.reading.header import Header, read_header
 from dicom_node.reading.image import read_image

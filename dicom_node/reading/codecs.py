@@ -1,7 +1,7 @@
 """Stored pixel values of one frame, by a named decoder for every transfer syntax; knows nothing of display.
 
-python-gdcm is never used: its decoders and encoders abort the process on malformed or odd-sized pixels, so its plug-ins are
-taken out of pydicom's tables when this module is imported.
+python-gdcm is never used: its decoders and encoders abort the process on malformed or odd-sized pixels, so its plug-ins
+are taken out of pydicom's tables when this module is imported.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PLUGINS: Final[Mapping[str, str]] = MappingProxyType(
         uid.RLELossless: "pylibjpeg",
     }
 )
-"""Transfer syntaxes that are decoded here, and the pydicom plug-in that does it ("" for pydicom's own native reader)."""
+"""Transfer syntaxes that are decoded here and the pydicom plug-in that does it ("" for its own native reader)."""
 
 RLE_BEST_RATIO: Final = 64
 """A PackBits run of 128 equal bytes takes two (PS3.5 G.3.1); nothing can be denser."""
@@ -104,13 +104,12 @@ def stored_values(data_set: Dataset, frame: int, limits: Limits) -> tuple[NDArra
         _check_native_length(data_set, syntax)
     else:
         _check_encapsulated(data_set, frame, syntax)
-    keep_bits = {"correct_unused_bits": False} if syntax in NATIVE or syntax == uid.RLELossless else {}
+    options: dict[str, Any] = {"correct_unused_bits": False} if syntax in NATIVE or syntax == uid.RLELossless else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # texts may hold values of the file
-            values, facts = get_decoder(uid.UID(syntax)).as_array(
-                data_set, index=frame, decoding_plugin=PLUGINS[syntax], **keep_bits
-            )
+            decoder: Any = get_decoder(uid.UID(syntax))
+            values, facts = decoder.as_array(data_set, index=frame, decoding_plugin=PLUGINS[syntax], **options)
     except PARSER_FAILURES as failure:
         raise UndecodablePixels(syntax, f"the decoder gave up ({type(failure).__name__})") from failure
     except RuntimeError as failure:  # what pylibjpeg, pyjpegls and pydicom raise for a refused codestream
@@ -127,8 +126,8 @@ def used_bits(values: NDArray[Any], header: Dataset) -> NDArray[Any]:
     left = width - 1 - high
     if left < 0 or high + 1 < stored:
         raise UnsupportedObject(f"high bit {high} does not fit {stored} of {allocated} bits")
-    shifted = np.left_shift(values, left)
-    return np.right_shift(shifted, width - stored)  # arithmetic for signed values
+    aligned: NDArray[Any] = np.right_shift(np.left_shift(values, left), width - stored)  # arithmetic where signed
+    return aligned
 
 
 def number_of_frames(header: Dataset) -> int:

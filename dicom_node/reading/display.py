@@ -1,4 +1,4 @@
-"""From stored grey values to display values: the grey scale of PS3.3 C.11 and PS3.4 N.2; knows no file and no decoder."""
+"""From stored grey values to display values, by PS3.3 C.11 and PS3.4 N.2; knows no file and no decoder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class LookupTable:
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Entries at `values`."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.intp)
-        return self.entries[index]
+        chosen: NDArray[np.float64] = self.entries[index]
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def _default_range(anatomy: NDArray[Any], header: Dataset) -> NDArray[np.float64
 
 def is_inverted(header: Dataset) -> bool:
     """Whether high values are dark."""
-    return header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE"
+    return bool(header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE")
 
 
 def modality_values(values: NDArray[np.float64], header: Dataset, frame: int) -> NDArray[np.float64]:
@@ -146,7 +147,7 @@ def first_window(item: Dataset) -> Window | None:
 
 
 def padding_mask(stored: NDArray[Any], words: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:
-    """Pixels that are no image (PS3.3 C.7.5.1.1.2): Pixel Padding Value, up to Pixel Padding Range Limit where given."""
+    """Pixels that are no image: Pixel Padding Value, up to Pixel Padding Range Limit (PS3.3 C.7.5.1.1.2)."""
     value = header.get("PixelPaddingValue")
     if not isinstance(value, int):
         return np.zeros(stored.shape, dtype=np.bool_)
@@ -185,7 +186,7 @@ def _first_table(header: Dataset, keyword: str, values: NDArray[np.float64]) -> 
 
 
 def table_entries(encoded: Any, count: int, bits: int, header: Dataset) -> NDArray[np.float64]:
-    """LUT Data as numbers: a list of US values, or OW bytes of one or two octets an entry in the object's byte order."""
+    """LUT Data as numbers: a list of US values, or OW bytes of one or two octets an entry, in the object's order."""
     if isinstance(encoded, bytes):
         little = header.original_encoding[1] is not False
         narrow = bits <= 8 and len(encoded) < 2 * count

@@ -1,4 +1,4 @@
-"""Attributes of one frame, wherever the object keeps them: top level or functional groups (PS3.3 C.7.6.16); no pixels."""
+"""Attributes of one frame from the top level or its functional groups (PS3.3 C.7.6.16); no pixels."""
 
 from __future__ import annotations
 

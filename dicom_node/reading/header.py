@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 import warnings
@@ -16,7 +17,8 @@ from pydicom import dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence as ItemSequence
@@ -25,6 +27,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.errors import ImageTooLarge, UnreadableFile
 from dicom_node.reading.limits import DEFAULT_LIMITS, Limits
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote values of the file: patients' names
 
 TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Value representations that Specific Character Set governs (PS3.5 6.1.2.3)."""
@@ -35,6 +39,7 @@ PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 PARSER_FAILURES: Final = (
     ArithmeticError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     LookupError,
     MemoryError,
@@ -46,8 +51,8 @@ PARSER_FAILURES: Final = (
     struct.error,
     zlib.error,
 )
-"""What pydicom was seen to raise, or can raise, on bytes that are not what they claim. Not `Exception`: a mistake of our
-own such as a failed import must not look like a bad file."""
+"""What pydicom was seen to raise, or can raise, on bytes that are not what they claim. Not `Exception`: a mistake of
+our own such as a failed import must not look like a bad file."""
 
 
 class Header(Dataset):
@@ -59,7 +64,7 @@ class Header(Dataset):
     Attributes
     ----------
     verbatim : mapping of tag to (VR, bytes)
-        Top-level text elements and Specific Character Set as received, padding included.
+        Top-level text elements as received, padding included.
     """
 
     verbatim: Mapping[int, tuple[str, bytes]]
@@ -129,7 +134,7 @@ def _parsed(path: Path, limits: Limits, *, stop_before_pixels: bool) -> Dataset:
         raise UnreadableFile(f"the data set can't be parsed ({type(failure).__name__})") from failure
 
 
-def _inflated(path: Path, file: ClampedFile, limits: Limits) -> io.BytesIO | None:
+def _inflated(path: Path, file: ClampedFile, limits: Limits) -> DicomBytesIO | None:
     """A deflated file as its explicit little endian twin, inflated within the limit; None for any other file."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
@@ -144,7 +149,7 @@ def _inflated(path: Path, file: ClampedFile, limits: Limits) -> io.BytesIO | Non
     if not inflater.eof:
         raise UnreadableFile("the deflated data set is cut off")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    twin = io.BytesIO()
+    twin = DicomBytesIO()
     twin.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(twin, meta, enforce_standard=False)
     twin.write(body)
@@ -163,18 +168,19 @@ def _settled(parsed: Dataset, limits: Limits) -> Header:
         except RecursionError:
             raise UnreadableFile("sequences are nested too deeply") from None
     header.file_meta = parsed.file_meta
-    header.set_original_encoding(*parsed.original_encoding, parsed.original_character_set)
+    implicit, little = parsed.original_encoding
+    header.set_original_encoding(implicit, little, parsed.original_character_set)
     header.verbatim = verbatim
     return header
 
 
 def _verbatim_texts(parsed: Dataset) -> list[tuple[int, tuple[str, bytes]]]:
-    texts = []
-    for tag in parsed.keys():
-        raw = parsed.get_item(tag)
+    texts: list[tuple[int, tuple[str, bytes]]] = []
+    for tag in parsed.keys():  # noqa: SIM118 - iterating the data set would convert its elements
+        raw = parsed.get_item(tag, keep_deferred=True)
         if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes):
             vr = raw.VR or _dictionary_vr(tag)
-            if vr in TEXT_VRS or tag == 0x00080005:
+            if vr in TEXT_VRS:
                 texts.append((int(tag), (vr, raw.value)))
     return texts
 
@@ -190,7 +196,7 @@ def _convert(parsed: Dataset, depth: int) -> None:
     if depth == 0:
         raise UnreadableFile("sequences are nested too deeply")
     for tag in list(parsed.keys()):
-        raw = parsed.get_item(tag)
+        raw = parsed.get_item(tag, keep_deferred=True)
         if isinstance(raw, RawDataElement):
             _check_length(raw)
         if tag in PIXEL_TAGS:
@@ -217,6 +223,7 @@ def _value_or_none(value_of: Callable[[], object]) -> object:
 
 def _check_length(raw: RawDataElement) -> None:
     """pydicom reads what there is of an element that claims more; a cut-off element is an error here."""
-    if raw.length != UNDEFINED_LENGTH and raw.value is not None and len(raw.value) < raw.length:
-        if raw.tag not in PIXEL_TAGS:  # cut-off pixels have an error of their own
-            raise UnreadableFile(f"element {raw.tag} claims {raw.length} bytes, {len(raw.value)} are there")
+    if raw.tag in PIXEL_TAGS or raw.length == UNDEFINED_LENGTH or raw.value is None:
+        return  # cut-off pixels have an error of their own
+    if len(raw.value) < raw.length:
+        raise UnreadableFile(f"element {raw.tag} claims {raw.length} bytes, {len(raw.value)} are there")

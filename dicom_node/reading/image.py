@@ -64,7 +64,7 @@ def read_image(path: Path, frame: int = 0, limits: Limits = DEFAULT_LIMITS) -> I
     except ReadingError:
         raise
     except PARSER_FAILURES as failure:
-        raise UnsupportedObject(f"attributes of the pixels contradict each other ({type(failure).__name__})") from failure
+        raise UnsupportedObject(f"the pixels' attributes are no use together ({type(failure).__name__})") from failure
 
 
 def image_of(data_set: Header, frame: int, limits: Limits) -> Image:
@@ -90,8 +90,9 @@ def _check_attributes(data_set: Dataset) -> None:
     missing = [keyword for keyword in PIXEL_KEYWORDS if data_set.get(keyword) in (None, "")]
     if missing:
         raise UndecodablePixels(str(data_set.file_meta.TransferSyntaxUID), f"missing {', '.join(missing)}")
-    if int(data_set.BitsAllocated) not in (8, 16, 32) or not 1 <= int(data_set.BitsStored) <= int(data_set.BitsAllocated):
-        raise UnsupportedObject(f"{data_set.BitsStored} bits stored of {data_set.BitsAllocated} allocated")
+    allocated, stored = int(data_set.BitsAllocated), int(data_set.BitsStored)
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
+        raise UnsupportedObject(f"{stored} bits stored of {allocated} allocated")
     if int(data_set.SamplesPerPixel) not in (1, 3):
         raise UnsupportedObject(f"{data_set.SamplesPerPixel} samples per pixel")
 

@@ -1,7 +1,7 @@
 """Whether an image is one that a model is meant for, by its card and the image's header alone; knows no score.
 
-Policy: Modality has to be there and fit. Body part, view and age are checked where the card restricts them and the image
-states them; an image that states none is accepted with a warning, since many sites leave these attributes empty.
+Policy: Modality has to be there and fit. Body part, view and age are checked where the card restricts them and the
+image states them; an image that states none is accepted with a warning, since many sites leave these attributes empty.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _age(use: IntendedUse, header: Dataset) -> Reason | str | None:
     too_young = use.minimum_age_years is not None and age < use.minimum_age_years
     too_old = use.maximum_age_years is not None and age >= use.maximum_age_years + 1
     if too_young or too_old:
-        return _refusal("age", f"The patient's age ({int(age)} years) is not in the model's indication ({_age_range(use)})")
+        words = f"The patient's age ({int(age)} years) is not in the model's indication ({_age_range(use)})"
+        return _refusal("age", words)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which instances of a study a model may read, and why each of the others may not; over headers only, no pixels, no model."""
+"""Which instances of a study a model may read, and why each other one may not; over headers only, no pixels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ SECONDARY_CAPTURES: Final = frozenset(
 OWN_MODEL_NAME: Final = "camnode"
 
 PHANTOM_WORDS: Final = re.compile(r"(?<![a-z])(phantom|calibration|flat[ _-]?field)(?![a-z])", re.IGNORECASE)
-QUALITY_WORDS: Final = re.compile(r"(?<![a-z])(qa|qc|quality (control|assurance)|acceptance test)(?![a-z])", re.IGNORECASE)
+QUALITY_WORDS: Final = re.compile(
+    r"(?<![a-z])(qa|qc|quality (control|assurance)|acceptance test)(?![a-z])", re.IGNORECASE
+)
 NAME_KEYWORDS: Final = ("PatientName", "PatientID")
 DESCRIPTION_KEYWORDS: Final = ("StudyDescription", "SeriesDescription", "ProtocolName", "BodyPartExamined")
 
@@ -69,8 +71,8 @@ class LeftOut:
     ----------
     sop_instance_uid, sop_class_uid, series_instance_uid : str
     reason : Reason
-        `kind` is one of own-result, not-an-image, secondary-capture, for-processing, localizer, quality-control, phantom,
-        undecodable, unsupported, unreadable.
+        `kind` is one of own-result, not-an-image, secondary-capture, for-processing, localizer, quality-control,
+        phantom, undecodable, unsupported, unreadable.
     """
 
     sop_instance_uid: str

@@ -289,6 +289,7 @@ def configure_libraries() -> None:
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
     _config.VALIDATORS["UI"] = _any_uid
+    logging.getLogger("pynetdicom.utils").setLevel(logging.CRITICAL)  # repeats the UIDs and titles it finds wrong
     pydicom_settings.reading_validation_mode = IGNORE
 
 

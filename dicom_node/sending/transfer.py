@@ -123,6 +123,8 @@ def _store(assoc: Association, outgoing: Outgoing, link: Outgoing, syntax: str, 
     except RuntimeError:  # pynetdicom's word for an association that ended meanwhile
         return _not_sent(ObjectOutcomeKind.TRANSIENT, outgoing, "not sent: the association ended before")
     status = _status(answer)
+    if status is None and assoc.is_established:
+        assoc.abort()  # an answer that comes late must not be taken for the next object's
     kind, words = classify_status(status)
     if link is not outgoing:
         words += "; the fallback went in place of the object, whose SOP class the peer refuses"

@@ -49,7 +49,7 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder],
+        [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=folder,
@@ -59,7 +59,7 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_for(port)
         yield f"postgresql+psycopg://camnode@127.0.0.1:{port}/postgres"
     finally:
-        server.send_signal(signal.SIGINT)  # "fast": do not wait for clients
+        server.send_signal(signal.SIGQUIT)  # "immediate": nothing in it is kept
         server.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,13 +1,13 @@
 """Trains the demonstration model on a bank of phantom films; writes weights and a log, and evaluates nothing.
 
 The loss is binary cross-entropy of the labels plus, for every cell of the feature grid, binary cross-entropy of the
-class activation map against the known lesion masks. The map enters through one scale and one offset a label, which
-exist in training only: the network that is saved is the plain one.
+class activation map against the known lesion masks. The map is thus supervised: where it points was taught, not found.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lesions import LABELS
-from network import features_and_cam, normalised, save, untrained
+from network import normalised, save, untrained
 from torch import nn
 from torch.nn import functional as F
 
-# A nodule fills one cell in a thousand: its mean activation is tiny, so the head's weights must grow to about a hundred.
-HEAD_RATE, SCALE_RATE = 30.0, 5.0
-CELL_POSITIVE_WEIGHT = (6.0, 2.0, 2.0, 4.0)
+CELL_POSITIVE_WEIGHT = (10.0, 3.0, 3.0, 6.0)
+QUIET_WEIGHT = 0.05  # of the map's size where there is nothing: the mean over the film must not collect noise
+GAIN_RATE = 4.0  # times the learning rate, for the gains and offsets
 
 
 class Bank:
@@ -41,17 +41,32 @@ class Bank:
         return torch.from_numpy(np.stack(rows))
 
 
-class CellScale(nn.Module):
-    """Turns the class activation map into cell logits: a positive scale and an offset a label. Training only."""
+class Supervised(nn.Module):
+    """The network with what only training needs: a gain of the mean map and an offset of the cells, one each a label.
 
-    def __init__(self) -> None:
+    A nodule fills one cell in a hundred, so the mean of a map that is right for the cells is tiny. The gain makes the
+    label's logit of it; on saving it is folded into the head's weights, and the plain network remains.
+    """
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((1, len(LABELS), 1, 1), -3.0))
+        self.network = network
+        self.log_gain = nn.Parameter(torch.full((len(LABELS),), 2.0))
         self.offset = nn.Parameter(torch.full((1, len(LABELS), 1, 1), -4.0))
 
-    def forward(self, cam: torch.Tensor) -> torch.Tensor:
-        """Return cell logits, shape as `cam` (N, K, h, w)."""
-        return cam * self.log_scale.exp() + self.offset
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return label logits (N, K), cell logits (N, K, h, w) and the ungained map (N, K, h, w) of (N, 1, H, W)."""
+        network: Any = self.network
+        features = network.stages(network.stem(images))
+        with torch.autocast("cpu", enabled=False):
+            cam = torch.einsum("kc,nchw->nkhw", network.head.weight, features.float())
+            return self.log_gain.exp() * cam.mean(dim=(2, 3)) + network.head.bias, cam + self.offset, cam
+
+    def folded(self) -> nn.Module:
+        """Return a copy of the plain network, the gain in its head."""
+        plain: Any = copy.deepcopy(self.network)
+        plain.head.weight.data *= self.log_gain.detach().exp()[:, None]
+        return plain.eval()
 
 
 def varied(images: torch.Tensor) -> torch.Tensor:
@@ -67,19 +82,22 @@ def varied(images: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of(
-    logits: torch.Tensor, cell_logits: torch.Tensor, labels: torch.Tensor, cells: torch.Tensor, cell_weight: float
+    answer: tuple[torch.Tensor, ...], labels: torch.Tensor, cells: torch.Tensor, cell_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the label loss and the weighted cell loss.
+    """Return the label loss, and the weighted cell loss with the quiet-background term.
 
     Parameters
     ----------
+    answer : what `Supervised` returns
     labels : (N, K) float32
     cells : (N, K, h, w) float32, 0..1
     """
+    logits, cell_logits, cam = answer
     weight = torch.tensor(CELL_POSITIVE_WEIGHT)[None, :, None, None]
     by_label = F.binary_cross_entropy_with_logits(logits, labels)
     by_cell = F.binary_cross_entropy_with_logits(cell_logits, cells, pos_weight=weight)
-    return by_label, cell_weight * by_cell
+    unrest = (F.smooth_l1_loss(cam, torch.zeros_like(cam), reduction="none") * (cells == 0)).mean()
+    return by_label, cell_weight * (by_cell + QUIET_WEIGHT * unrest)
 
 
 def targets(shares: torch.Tensor) -> torch.Tensor:
@@ -88,7 +106,7 @@ def targets(shares: torch.Tensor) -> torch.Tensor:
 
 
 def epoch(
-    model: Any, scale: CellScale, bank: Bank, order: npt.NDArray[np.int64], step: Any, args: argparse.Namespace
+    model: Supervised, bank: Bank, order: npt.NDArray[np.int64], step: Any, args: argparse.Namespace
 ) -> tuple[float, float]:
     """Train once through `order`; returns the mean label loss and the mean cell loss."""
     model.train()
@@ -97,9 +115,9 @@ def epoch(
     for picks in batches:
         images = normalised(varied(bank.take(picks, "images")[:, None].float() / 255))
         with torch.autocast("cpu", torch.bfloat16):
-            logits, cam = features_and_cam(model, images.contiguous(memory_format=torch.channels_last))
+            answer = model(images.contiguous(memory_format=torch.channels_last))
         labels, wanted = bank.take(picks, "labels").float(), targets(bank.take(picks, "cells"))
-        parts = loss_of(logits.float(), scale(cam.float()), labels, wanted, args.cell_weight)
+        parts = loss_of(answer, labels, wanted, args.cell_weight)
         step(parts[0] + parts[1])
         sums += [parts[0].item(), parts[1].item()]
     return float(sums[0] / len(batches)), float(sums[1] / len(batches))
@@ -130,17 +148,14 @@ def train(args: argparse.Namespace) -> None:
     bank = Bank(args.bank)
     total = len(bank.where)
     held, order = np.arange(total - args.validation, total), np.arange(total - args.validation)
-    model: Any = untrained().to(memory_format=torch.channels_last)
-    nn.init.normal_(model.head.weight, std=1.0)
-    scale = CellScale()
+    network: Any = untrained().to(memory_format=torch.channels_last)
+    model = Supervised(network)
     averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
-    head = list(model.head.parameters())
-    body = [*model.stem.parameters(), *model.stages.parameters()]
-    groups = [{"params": body}, {"params": head, "weight_decay": 0.0}, {"params": list(scale.parameters())}]
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    rates = [args.rate, args.rate * HEAD_RATE, args.rate * SCALE_RATE]
+    parameters = list(model.parameters())
+    groups = [{"params": list(network.parameters())}, {"params": [model.log_gain, model.offset], "weight_decay": 0.0}]
+    rates = [args.rate, args.rate * GAIN_RATE]
     optimiser = torch.optim.AdamW(groups, lr=args.rate, weight_decay=args.decay)
     steps = args.epochs * (len(order) // args.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps + 1, pct_start=0.15)
@@ -154,17 +169,18 @@ def train(args: argparse.Namespace) -> None:
         averaged.update_parameters(model)
 
     said = {name: str(value) for name, value in vars(args).items() if name not in ("out", "log", "bank")}
-    lines = [f"arguments {said} films {len(order)} parameters {sum(p.numel() for p in model.parameters())}"]
+    lines = [f"arguments {said} films {len(order)} parameters {sum(p.numel() for p in network.parameters())}"]
     begun = time.monotonic()
     for number in range(args.epochs):
-        by_label, by_cell = epoch(model, scale, bank, rng.permutation(order), step, args)
-        areas = " ".join(f"{a:.3f}" for a in auc(averaged.module, bank, held))
+        by_label, by_cell = epoch(model, bank, rng.permutation(order), step, args)
+        plain = averaged.module.folded()
+        areas = " ".join(f"{a:.3f}" for a in auc(plain, bank, held))
         lines.append(
             f"epoch {number + 1} label-loss {by_label:.4f} cell-loss {by_cell:.4f} validation-auc {areas} "
             f"seconds {time.monotonic() - begun:.0f}"
         )
         args.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        save(averaged.module, args.out)
+        save(plain, args.out)
 
 
 def main() -> None:

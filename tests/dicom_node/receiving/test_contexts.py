@@ -1,5 +1,7 @@
 """What may be negotiated."""
 
+from typing import Any
+
 import pytest
 from pydicom.uid import (
     CTImageStorage,
@@ -18,7 +20,7 @@ UNKNOWN = "1.2.840.10008.5.1.4.1.1.999999"
 
 
 @pytest.mark.parametrize("uid", [context.abstract_syntax for context in AllStoragePresentationContexts])
-def test_every_storage_class_is_storage(uid):
+def test_every_storage_class_is_storage(uid: Any) -> None:
     assert is_storage(uid)
 
 
@@ -36,17 +38,22 @@ def test_every_storage_class_is_storage(uid):
         ("1.2.840.10008.1.2", False),  # a transfer syntax
     ],
 )
-def test_other_classes(uid, expected):
+def test_other_classes(uid: Any, expected: Any) -> None:
     assert is_storage(uid) is expected
 
 
-def test_every_transfer_syntax_of_a_data_set_is_taken():
-    assert {ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, JPEG2000Lossless} < TRANSFER_SYNTAXES
+def test_every_transfer_syntax_of_a_data_set_is_taken() -> None:
+    assert {
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        JPEG2000Lossless,
+    } < TRANSFER_SYNTAXES
     assert len(TRANSFER_SYNTAXES) == 53
     assert not any(uid.startswith("1.2.840.10008.1.2.7") for uid in TRANSFER_SYNTAXES)
 
 
-def test_contexts_keep_the_requestors_order_but_prefer_explicit_vr():
+def test_contexts_keep_the_requestors_order_but_prefer_explicit_vr() -> None:
     proposed = [
         build_context(CTImageStorage, [ImplicitVRLittleEndian, JPEG2000Lossless, ExplicitVRLittleEndian]),
         build_context(PRIVATE, [JPEG2000Lossless, "1.2.3.4.5"]),
@@ -60,14 +67,16 @@ def test_contexts_keep_the_requestors_order_but_prefer_explicit_vr():
     }
 
 
-def test_contexts_of_one_class_are_joined():
+def test_contexts_of_one_class_are_joined() -> None:
     proposed = [build_context(CTImageStorage, uid) for uid in (ExplicitVRLittleEndian, JPEG2000Lossless)]
     (context,) = acceptable(proposed)
     assert context.transfer_syntax == [ExplicitVRLittleEndian, JPEG2000Lossless]
 
 
-def test_only_classes_of_an_unknown_service_are_named_storage():
-    proposed = [build_context(uid, ExplicitVRLittleEndian) for uid in (CTImageStorage, PRIVATE, UNKNOWN, "1.2.840.10008.1.1")]
+def test_only_classes_of_an_unknown_service_are_named_storage() -> None:
+    proposed = [
+        build_context(uid, ExplicitVRLittleEndian) for uid in (CTImageStorage, PRIVATE, UNKNOWN, "1.2.840.10008.1.1")
+    ]
     named = storage_by_name(proposed)
     assert set(named) == {PRIVATE, UNKNOWN}
     assert named[PRIVATE].service_class_uid == "1.2.840.10008.4.2"

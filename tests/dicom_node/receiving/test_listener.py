@@ -1,14 +1,16 @@
 """The listener over real associations on 127.0.0.1."""
 
 import logging
-import os
 import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -17,6 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
 )
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification
 
 from dicom_node.config import Peer
@@ -29,20 +32,20 @@ PRIVATE_CLASS = "1.3.12.2.1107.5.9.1"
 UNKNOWN_CLASS = "1.2.840.10008.5.1.4.1.1.999999"
 
 
-def _until(condition, seconds=5.0):
+def _until(condition: Any, seconds: Any = 5.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
 
 
-def _reject_codes(assoc):
+def _reject_codes(assoc: Any) -> Any:
     answer = assoc.acceptor.primitive
     return (answer.result, answer.result_source, answer.diagnostic)
 
 
 @pytest.mark.parametrize("called", ["CAMNODE", "ANYTHING", "X"])
-def test_echo_answers_on_every_title(listening, associated, called):
+def test_echo_answers_on_every_title(listening: Any, associated: Callable[..., Any], called: Any) -> None:
     node = listening()
     with associated(node.port, ECHO, called=called) as assoc:
         assert assoc.send_c_echo().Status == 0x0000
@@ -55,11 +58,17 @@ def test_echo_answers_on_every_title(listening, associated, called):
 @pytest.mark.parametrize(
     "syntax",
     [
-        ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, JPEG2000Lossless,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        JPEG2000Lossless,
         "1.2.840.10008.1.2.4.55",
     ],
-)  # fmt: skip
-def test_bytes_arrive_verbatim(listening, associated, instance, encoded, send_raw, syntax):
+)
+def test_bytes_arrive_verbatim(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, syntax: Any
+) -> None:
     node, ds = listening(), instance(StudyDescription="Grüße")
     plain = {ExplicitVRBigEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
     data_set = encoded(ds, syntax if syntax in plain else ExplicitVRLittleEndian)
@@ -74,14 +83,16 @@ def test_bytes_arrive_verbatim(listening, associated, instance, encoded, send_ra
 
 
 @pytest.mark.parametrize("sop_class", [PRIVATE_CLASS, UNKNOWN_CLASS, "1.2.840.10008.5.1.4.1.1.6"])
-def test_private_unknown_and_retired_classes_are_stored(listening, associated, instance, encoded, send_raw, sop_class):
+def test_private_unknown_and_retired_classes_are_stored(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, sop_class: Any
+) -> None:
     node, ds = listening(), instance(SOPClassUID=sop_class)
     with associated(node.port, [(sop_class, ExplicitVRLittleEndian)]) as assoc:
         assert send_raw(assoc, encoded(ds), sop_class, ds.SOPInstanceUID).Status == 0x0000
     assert node.received[0].sop_class_uid == sop_class
 
 
-def test_other_services_are_not_accepted(listening, associated):
+def test_other_services_are_not_accepted(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening()
     classes = ["1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.1.2.2.1"]
     with associated(node.port, [*ECHO, *((uid, ImplicitVRLittleEndian) for uid in classes)]) as assoc:
@@ -89,7 +100,9 @@ def test_other_services_are_not_accepted(listening, associated):
         assert {context.result for context in assoc.rejected_contexts} == {0x03}
 
 
-def test_the_release_tells_which_studies_came(listening, associated, instance):
+def test_the_release_tells_which_studies_came(
+    listening: Any, associated: Callable[..., Any], instance: Callable[..., Any]
+) -> None:
     node = listening()
     with associated(node.port) as assoc:
         for number, study in enumerate(["1.2.1", "1.2.2", "1.2.1"]):
@@ -101,9 +114,7 @@ def test_the_release_tells_which_studies_came(listening, associated, instance):
     assert node.events[-1].instances == 3
 
 
-def _meta(ds):
-    from pydicom.dataset import FileMetaDataset
-
+def _meta(ds: Any) -> Any:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
@@ -111,7 +122,7 @@ def _meta(ds):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status"),
+    "expected",
     [
         (StoreOutcome.STORED, 0x0000),
         (StoreOutcome.DUPLICATE, 0x0000),
@@ -119,7 +130,10 @@ def _meta(ds):
         (StoreOutcome.FAILED, 0xC001),
     ],
 )
-def test_what_the_store_says_is_answered(listening, associated, instance, encoded, send_raw, outcome, status):
+def test_what_the_store_says_is_answered(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, expected: Any
+) -> None:
+    outcome, status = expected
     node, ds = listening(store=lambda received: outcome), instance()
     with associated(node.port) as assoc:
         assert send_raw(assoc, encoded(ds), ds.SOPClassUID, ds.SOPInstanceUID).Status == status
@@ -128,9 +142,9 @@ def test_what_the_store_says_is_answered(listening, associated, instance, encode
 
 
 def test_a_store_that_raises_gives_a_status_and_says_nothing_about_the_patient(
-    listening, associated, instance, encoded, send_raw, caplog
-):
-    def _store(received):
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def _store(received: Any) -> None:
         raise RuntimeError(f"cannot write {received.attributes['PatientID']}")
 
     node, ds = listening(store=_store), instance(PatientID="CANARY-4711")
@@ -143,56 +157,55 @@ def test_a_store_that_raises_gives_a_status_and_says_nothing_about_the_patient(
     assert "CANARY" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("uid", "status"),
-    [
-        ("../../../../tmp/pwn", 0x0117),
-        ("/tmp/abs", 0x0117),
-        ("1." + "2" * 70, 0x0117),
-        ("1..2", 0x0117),
-        ("1.2.x", 0x0117),
-    ],
-)
-def test_an_instance_uid_that_is_none_is_refused(listening, associated, instance, encoded, send_raw, uid, status):
+@pytest.mark.parametrize("uid", ["../../../../tmp/pwn", "/etc/abs", "1." + "2" * 70, "1..2", "1.2.x"])
+def test_an_instance_uid_that_is_none_is_refused(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, uid: Any
+) -> None:
     node, ds = listening(), instance()
     with associated(node.port) as assoc:
-        assert send_raw(assoc, encoded(ds), ds.SOPClassUID, uid).Status == status
+        assert send_raw(assoc, encoded(ds), ds.SOPClassUID, uid).Status == 0x0117
         assert send_raw(assoc, encoded(ds), ds.SOPClassUID, ds.SOPInstanceUID).Status == 0x0000, "the next one is taken"
     assert [received.sop_instance_uid for received in node.received] == [ds.SOPInstanceUID]
     refusal = next(event for event in node.events if event.kind.value == "instance refused")
-    assert refusal.status == status
+    assert refusal.status == 0x0117
     assert "/" not in refusal.sop_instance_uid
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("changes", "status"),
+    "changes",
     [
-        ({"StudyInstanceUID": None}, 0xA900),
-        ({"StudyInstanceUID": ""}, 0xA900),
-        ({"StudyInstanceUID": "../../../../tmp/pwn"}, 0xA900),
-        ({"SeriesInstanceUID": None}, 0xA900),
-        ({"SeriesInstanceUID": "1.2/../3"}, 0xA900),
-        ({"SOPInstanceUID": "1.2.3.4.5"}, 0xA900),
-        ({"SOPInstanceUID": None}, 0xA900),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, 0xA900),
+        {"StudyInstanceUID": None},
+        {"StudyInstanceUID": ""},
+        {"StudyInstanceUID": "../../../../tmp/pwn"},
+        {"SeriesInstanceUID": None},
+        {"SeriesInstanceUID": "1.2/../3"},
+        {"SOPInstanceUID": "1.2.3.4.5"},
+        {"SOPInstanceUID": None},
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"},
     ],
 )
-def test_identifiers_of_the_data_set_are_checked(listening, associated, instance, encoded, send_raw, changes, status):
+def test_identifiers_of_the_data_set_are_checked(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, changes: Any
+) -> None:
     node = listening()
     with associated(node.port) as assoc:
         data_set = encoded(instance(**changes))
         answer = send_raw(assoc, data_set, CTImageStorage, instance().SOPInstanceUID)
-        assert answer.Status == status
+        assert answer.Status == 0xA900
         assert 0 < len(answer.ErrorComment) <= 64
     assert node.received == []
     refusal = next(event for event in node.events if event.kind.value == "instance refused")
-    assert (refusal.status, refusal.reason) == (status, answer.ErrorComment)
+    assert (refusal.status, refusal.reason) == (0xA900, answer.ErrorComment)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("data_set", [b"\0" * 200, b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 2000])
-def test_bytes_that_cannot_be_parsed(listening, associated, instance, send_raw, data_set):
+@pytest.mark.parametrize(
+    "data_set", [b"\0" * 200, b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 2000]
+)
+def test_bytes_that_cannot_be_parsed(
+    listening: Any, associated: Any, instance: Any, send_raw: Any, data_set: Any
+) -> None:
     node = listening()
     with associated(node.port) as assoc:
         assert send_raw(assoc, data_set, CTImageStorage, "1.2.3").Status == 0xC000
@@ -200,7 +213,7 @@ def test_bytes_that_cannot_be_parsed(listening, associated, instance, send_raw, 
     assert node.received == []
 
 
-def test_an_unknown_called_title_is_rejected(listening, associated):
+def test_an_unknown_called_title_is_rejected(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening(called_ae_titles=("CAMNODE",))
     with associated(node.port, ECHO, called="OTHER") as assoc:
         assert assoc.is_rejected
@@ -212,8 +225,11 @@ def test_an_unknown_called_title_is_rejected(listening, associated):
     assert rejected.reason
 
 
-def test_an_unknown_calling_title_is_rejected(listening, associated):
-    peers = [Peer(name="ct", ae_title="CT1", role="sender"), Peer(name="far", ae_title="FAR", role="sender", host="192.0.2.1")]
+def test_an_unknown_calling_title_is_rejected(listening: Any, associated: Callable[..., Any]) -> None:
+    peers = [
+        Peer(name="ct", ae_title="CT1", role="sender"),
+        Peer(name="far", ae_title="FAR", role="sender", host="192.0.2.1"),
+    ]
     node = listening(promiscuous=False, peers=peers)
     for calling in ("STRANGER", "FAR"):
         with associated(node.port, ECHO, calling=calling) as assoc:
@@ -224,10 +240,10 @@ def test_an_unknown_calling_title_is_rejected(listening, associated):
     assert node.kinds()[:2] == ["rejected", "rejected"]
 
 
-def test_a_report_that_raises_does_not_open_the_door(listening, associated):
+def test_a_report_that_raises_does_not_open_the_door(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening(called_ae_titles=("CAMNODE",))
 
-    def _fail(event):
+    def _fail(event: Any) -> None:
         raise RuntimeError("audit trail not writable")
 
     node.listener._report = _fail
@@ -237,7 +253,7 @@ def test_a_report_that_raises_does_not_open_the_door(listening, associated):
         assert assoc.send_c_echo().Status == 0x0000
 
 
-def test_the_number_of_associations_is_limited(listening, associated):
+def test_the_number_of_associations_is_limited(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening(maximum_associations=2)
     with associated(node.port, ECHO) as first, associated(node.port, ECHO) as second:
         assert first.is_established
@@ -252,11 +268,13 @@ def test_the_number_of_associations_is_limited(listening, associated):
     assert node.kinds().count("rejected") == 1
 
 
-def test_twenty_associations_at_once(listening, associated, instance, encoded, send_raw):
+def test_twenty_associations_at_once(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any
+) -> None:
     node = listening()
     together = threading.Barrier(20)
 
-    def _one(number):
+    def _one(number: Any) -> Any:
         with associated(node.port) as assoc:
             together.wait(timeout=30)
             statuses = []
@@ -272,17 +290,19 @@ def test_twenty_associations_at_once(listening, associated, instance, encoded, s
     _until(lambda: node.kinds().count("released") == 20)
 
 
-def test_a_slow_store_does_not_hold_up_an_echo(listening, associated, instance, encoded, send_raw):
+def test_a_slow_store_does_not_hold_up_an_echo(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any
+) -> None:
     free, entered = threading.Event(), threading.Event()
 
-    def _store(received):
+    def _store(received: Any) -> Any:
         entered.set()
         free.wait(20)
         return StoreOutcome.STORED
 
     node, ds = listening(store=_store), instance()
 
-    def _send():
+    def _send() -> Any:
         with associated(node.port) as assoc:
             return send_raw(assoc, encoded(ds), ds.SOPClassUID, ds.SOPInstanceUID).Status
 
@@ -309,7 +329,7 @@ def test_a_slow_store_does_not_hold_up_an_echo(listening, associated, instance, 
         b"",
     ],
 )
-def test_bytes_that_are_not_dicom_disturb_nobody(listening, associated, noise):
+def test_bytes_that_are_not_dicom_disturb_nobody(listening: Any, associated: Callable[..., Any], noise: Any) -> None:
     node = listening()
     before = threading.active_count()
     strangers = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(10)]
@@ -324,7 +344,7 @@ def test_bytes_that_are_not_dicom_disturb_nobody(listening, associated, noise):
     _until(lambda: threading.active_count() <= before, 10)
 
 
-def test_silent_connections_lock_nobody_out(listening, associated):
+def test_silent_connections_lock_nobody_out(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening(maximum_associations=2)
     silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(20)]
     started = time.monotonic()
@@ -335,7 +355,7 @@ def test_silent_connections_lock_nobody_out(listening, associated):
         each.close()
 
 
-def test_the_oldest_silent_connection_gives_way(listening, associated):
+def test_the_oldest_silent_connection_gives_way(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening()
     silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(SILENT_CONNECTIONS + 5)]
     silent[0].settimeout(10)
@@ -349,7 +369,7 @@ def test_the_oldest_silent_connection_gives_way(listening, associated):
         each.close()
 
 
-def test_connects_that_say_nothing_leave_no_thread(listening, associated):
+def test_connects_that_say_nothing_leave_no_thread(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening()
     before = threading.active_count()
     for _ in range(200):
@@ -359,7 +379,7 @@ def test_connects_that_say_nothing_leave_no_thread(listening, associated):
         assert assoc.is_established
 
 
-def test_half_a_pdu_is_not_waited_for_for_ever(listening, associated):
+def test_half_a_pdu_is_not_waited_for_for_ever(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening(network_timeout=0.5)
     with socket.create_connection(("127.0.0.1", node.port)) as stranger:
         stranger.sendall(b"\x01\x00\x00\x00\x10\x00half")
@@ -369,7 +389,7 @@ def test_half_a_pdu_is_not_waited_for_for_ever(listening, associated):
         assert time.monotonic() - started < 5
 
 
-def test_a_peer_that_vanishes_frees_its_place(listening, associated):
+def test_a_peer_that_vanishes_frees_its_place(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening(maximum_associations=1)
     with associated(node.port, ECHO) as assoc:
         assoc.dul.socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -381,7 +401,7 @@ def test_a_peer_that_vanishes_frees_its_place(listening, associated):
         assert assoc.is_established
 
 
-def test_stop_ends_cleanly(listening, associated):
+def test_stop_ends_cleanly(listening: Any, associated: Callable[..., Any]) -> None:
     node = listening()
     port = node.port
     with associated(node.port, ECHO) as assoc:
@@ -401,7 +421,9 @@ def test_stop_ends_cleanly(listening, associated):
         assert assoc.send_c_echo().Status == 0
 
 
-def test_stop_lets_an_association_finish(listening, associated, instance, encoded, send_raw):
+def test_stop_lets_an_association_finish(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any
+) -> None:
     node, ds = listening(), instance()
     with associated(node.port) as assoc, ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(node.listener.stop, 10.0)
@@ -412,7 +434,7 @@ def test_stop_lets_an_association_finish(listening, associated, instance, encode
     assert node.kinds()[-1] == "released"
 
 
-def test_start_twice_and_a_taken_port(listening):
+def test_start_twice_and_a_taken_port(listening: Any) -> None:
     node = listening()
     with pytest.raises(RuntimeError):
         node.listener.start()
@@ -421,41 +443,32 @@ def test_start_twice_and_a_taken_port(listening):
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux only")
-def test_a_sender_with_nagles_algorithm_is_not_slowed_down(listening, associated, instance, encoded, send_raw, monkeypatch):
-    """Each message of such a sender is two writes; the second waits for the acknowledgement of the first, 40 ms by default."""
-
-    def _seconds():
-        with associated(node.port) as assoc:
-            started = time.monotonic()
-            for _ in range(10):
-                assert _slow_sender(assoc.dul.socket.socket, data_set, ds) == 0
-            return time.monotonic() - started
+def test_a_sender_with_nagles_algorithm_is_not_slowed_down(
+    listening: Any, instance: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message of such a sender is two writes, and the second waits for the acknowledgement of the first."""
 
     node, ds = listening(), instance()
-    data_set = encoded(ds)
-    prompt = _seconds_raw(node.port, data_set, ds)
+    prompt = _seconds_for_ten(node.port, ds)
     monkeypatch.setattr("dicom_node.receiving.sockets.acknowledge_at_once", lambda connection: None)
-    late = _seconds_raw(node.port, data_set, ds)
+    late = _seconds_for_ten(node.port, ds)
     assert prompt < late / 2
 
 
-def _seconds_raw(port, data_set, ds):
-    from pynetdicom import AE, build_context, evt
+def _seconds_for_ten(port: Any, ds: Any) -> Any:
 
-    def _split(event):  # header and body in two writes, as DCMTK does
+    def _split(event: Any) -> None:  # header and body in two writes, as DCMTK does
         wrapped = event.assoc.dul.socket
         whole = wrapped.send
 
-        def _send(bytestream):
+        def _send(bytestream: Any) -> None:
             wrapped.socket.sendall(bytestream[:12])
             whole(bytestream[12:])
 
         wrapped.send = _send
 
-    ae = AE()
-    assoc = ae.associate(
-        "127.0.0.1", port, contexts=[build_context(CTImageStorage, ExplicitVRLittleEndian)], evt_handlers=[(evt.EVT_CONN_OPEN, _split)]
-    )
+    contexts = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
+    assoc = AE().associate("127.0.0.1", port, contexts=contexts, evt_handlers=[(evt.EVT_CONN_OPEN, _split)])
     ds.file_meta = _meta(ds)
     started = time.monotonic()
     for _ in range(10):
@@ -465,16 +478,16 @@ def _seconds_raw(port, data_set, ds):
     return seconds
 
 
-def test_the_library_settings_keep_identifiers_out_of_logs():
-    from pynetdicom import _config
-
+def test_the_library_settings_keep_identifiers_out_of_logs() -> None:
     listener_module.configure_libraries()
     assert _config.LOG_HANDLER_LEVEL == "none"
     assert _config.LOG_REQUEST_IDENTIFIERS is False
     assert _config.UNRESTRICTED_STORAGE_SERVICE is False
 
 
-def test_a_whole_reception_logs_nothing_about_the_patient(listening, associated, instance, encoded, send_raw, caplog):
+def test_a_whole_reception_logs_nothing_about_the_patient(
+    listening: Any, associated: Any, instance: Any, encoded: Any, send_raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     node = listening()
     with caplog.at_level(logging.DEBUG), associated(node.port) as assoc:
         ds = instance(PatientID="CANARY-4711", PatientName="Canary^Bird", PatientBirthDate="not a CANARY date")
@@ -482,5 +495,4 @@ def test_a_whole_reception_logs_nothing_about_the_patient(listening, associated,
         assert send_raw(assoc, encoded(ds), ds.SOPClassUID, "../CANARY").Status == 0x0117
     assert "canary" not in caplog.text.lower()
     assert all("canary" not in repr(event).lower() for event in node.events)
-    assert "canary" not in repr(node.received[0].encoded[:0]).lower()
-    assert os.linesep not in node.events[0].calling_ae
+    assert "PatientName" not in node.received[0].attributes

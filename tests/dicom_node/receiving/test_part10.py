@@ -1,6 +1,8 @@
 """The head of a stored file."""
 
+from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -10,7 +12,7 @@ from dicom_node.receiving.instance import ReceivedInstance
 from dicom_node.receiving.part10 import IMPLEMENTATION_CLASS_UID, part10_prefix
 
 
-def _received(ds, data_set, syntax, **changes):
+def _received(ds: Any, data_set: Any, syntax: Any, **changes: Any) -> Any:
     values = dict(
         sop_class_uid=str(ds.SOPClassUID), sop_instance_uid=str(ds.SOPInstanceUID), transfer_syntax_uid=str(syntax),
         study_instance_uid=str(ds.StudyInstanceUID), series_instance_uid=str(ds.SeriesInstanceUID), attributes={},
@@ -20,7 +22,7 @@ def _received(ds, data_set, syntax, **changes):
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_prefix_and_verbatim_bytes_are_a_file(instance, encoded, syntax):
+def test_prefix_and_verbatim_bytes_are_a_file(instance: Any, encoded: Callable[..., Any], syntax: Any) -> None:
     ds = instance()
     data_set = encoded(ds, syntax)
     stored = part10_prefix(_received(ds, data_set, syntax)) + data_set
@@ -38,14 +40,16 @@ def test_prefix_and_verbatim_bytes_are_a_file(instance, encoded, syntax):
     assert read.PixelData == b"\1\2\3\4"
 
 
-def test_group_length_counts_exactly(instance):
+def test_group_length_counts_exactly(instance: Any) -> None:
     ds = instance()
     prefix = part10_prefix(_received(ds, b"", ExplicitVRLittleEndian))
     assert prefix[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
     assert int.from_bytes(prefix[140:144], "little") == len(prefix) - 144
 
 
-def test_a_nameless_peer_gets_a_title_that_may_be_written(instance):
+def test_a_nameless_peer_gets_a_title_that_may_be_written(instance: Any) -> None:
     ds = instance()
-    read = dcmread(BytesIO(part10_prefix(_received(ds, b"", ExplicitVRLittleEndian, calling_ae=" ", called_ae=""))), force=True)
+    read = dcmread(
+        BytesIO(part10_prefix(_received(ds, b"", ExplicitVRLittleEndian, calling_ae=" ", called_ae=""))), force=True
+    )
     assert read.file_meta.SourceApplicationEntityTitle == "ANY"

@@ -1,5 +1,7 @@
 """Who may associate."""
 
+from typing import Any
+
 import pytest
 
 from dicom_node.config import Peer, ReceivingConfig
@@ -36,17 +38,19 @@ PEERS = (CT, WARD, NAMED, PACS)
         ("DX", "WHATEVER", "not an address", OPEN, (1, 1, 3)),
     ],
 )
-def test_decides_with_the_codes_of_the_standard(calling, called, address, config, codes):
+def test_decides_with_the_codes_of_the_standard(
+    calling: Any, called: Any, address: Any, config: Any, codes: Any
+) -> None:
     rejection = decide(calling, called, address, PEERS, config)
     assert (rejection and (rejection.result, rejection.source, rejection.diagnostic)) == codes
 
 
-def test_one_of_several_peers_with_a_title_is_enough():
+def test_one_of_several_peers_with_a_title_is_enough() -> None:
     second = Peer(name="ct-b", ae_title="CT1", role="sender", host="10.0.0.6")
     assert decide("CT1", "X", "10.0.0.6", (CT, second), CLOSED) is None
 
 
-def test_congestion_is_transient():
+def test_congestion_is_transient() -> None:
     config = ReceivingConfig(maximum_associations=2)
     assert congested(1, config) is None
     rejection = congested(2, config)

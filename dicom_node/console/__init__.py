@@ -1,0 +1,1 @@
+"""Web pages for people: results shown as pages and pictures; decides nothing and changes nothing."""

@@ -1,0 +1,112 @@
+"""A study's answer as DICOM files in the staging folder, and in short for the rows; computes no map."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_node.objects import measurement_report, part10, secondary_capture, summary_report
+from dicom_node.objects.answer import StudyAnswer, headline
+from dicom_node.pipeline.explaining import Drawn
+from dicom_node.provenance import ClinicalStatus, Provenance
+from storage.schema import JobState
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """A DICOM object, its kind, and the result whose place it takes at a peer that refuses that one's SOP class."""
+
+    result: Dataset
+    kind: str
+    fallback_for: str | None = None
+
+
+def build_objects(answer: StudyAnswer, drawn: Sequence[Drawn], provenance: Provenance) -> Iterator[Built]:
+    """All results in the order of sending: pictures first, so that what a report refers to is there before it."""
+    for one in drawn:
+        yield Built(result=secondary_capture.build(one.pixels, one.capture, provenance), kind=one.capture.kind)
+    summary = summary_report.reference(answer, provenance)
+    measurements = measurement_report.reference(answer, provenance)
+    report = measurement_report.build(answer, provenance, summary=summary)
+    if report is not None:
+        yield Built(result=report, kind="measurement-report")
+        fallback = measurement_report.build(answer, provenance, summary=summary, fallback=True)
+        if fallback is not None:
+            yield Built(result=fallback, kind="measurement-report", fallback_for=str(report.SOPInstanceUID))
+    yield Built(result=summary_report.build(answer, provenance, measurements=measurements), kind="summary-report")
+
+
+def write_objects(built: Iterator[Built], staging: Path) -> list[dict[str, Any]]:
+    """Write each object as it is made, so that only one is in memory; returns what the rows need to know."""
+    return [_write(one, position, staging) for position, one in enumerate(built, 1)]
+
+
+def _write(one: Built, position: int, staging: Path) -> dict[str, Any]:
+    uid = str(one.result.SOPInstanceUID)
+    path = staging / f"{position:03}-{uid}.dcm"
+    part10.write(one.result, path)
+    return {
+        "sop_instance_uid": uid,
+        "sop_class_uid": str(one.result.SOPClassUID),
+        "transfer_syntax_uid": str(ExplicitVRLittleEndian),
+        "kind": one.kind,
+        "position": position,
+        "description": _description(one.result),
+        "fallback_for": one.fallback_for,
+        "file": str(path),
+    }
+
+
+def _description(result: Dataset) -> str:
+    comments = str(result.get("ImageComments", "")).partition(". ")[0]
+    return comments or str(result.get("SeriesDescription", ""))
+
+
+_STATES: Mapping[ClinicalStatus, JobState] = {
+    ClinicalStatus.PROCESSED: JobState.DONE,
+    ClinicalStatus.EXPLANATION_FAILED: JobState.DONE,
+    ClinicalStatus.FAILED: JobState.FAILED,
+}
+
+
+def job_state(status: ClinicalStatus) -> JobState:
+    """What a clinical status means for the job: every other is a refusal, which is an answer and no error."""
+    return _STATES.get(status, JobState.REFUSED)
+
+
+def summarise(answer: StudyAnswer, device: str, runtime: str, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The answer in short, for the job's row: no pixel, no patient."""
+    card = answer.card
+    return {
+        "status": answer.status.value,
+        "headline": headline(answer),
+        "model": f"{card.name} {card.version}",
+        "model_sha256": card.sha256,
+        "device": device,
+        "runtime": runtime,
+        "findings": [line for one in answer.images for line in _findings(one.prediction.findings, one)],
+        "warnings": [*answer.warnings, *(words for one in answer.images for words in one.warnings)],
+        "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason.words} for one in answer.left_out],
+        "timings": dict(seconds),
+    }
+
+
+def _findings(findings: Sequence[Any], image: Any) -> Iterator[dict[str, Any]]:
+    regions = {
+        each.finding.label.name: {
+            saliency.name: len(found) for saliency, found in zip(each.maps, each.regions, strict=True)
+        }
+        for each in image.explanations
+    }
+    for finding in findings:
+        yield {
+            "image": str(image.header.SOPInstanceUID),
+            "finding": finding.label.name,
+            "probability": finding.probability,
+            "threshold": finding.label.threshold,
+            "present": finding.present,
+            "regions": regions.get(finding.label.name, {}),
+        }

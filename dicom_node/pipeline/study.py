@@ -1,0 +1,152 @@
+"""A child's three tasks: load models ahead, answer a study, report a failure; files in, files out, no network."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from cam_core.card import ModelCard, load_card
+from cam_core.errors import CamCoreError
+from cam_core.method import method_named
+from dicom_node.errors import NoHeader, ReadingError
+from dicom_node.objects.answer import ImageAnswer, StudyAnswer, headline
+from dicom_node.objects.secondary_capture import picture_of
+from dicom_node.pipeline.building import build_objects, job_state, summarise, write_objects
+from dicom_node.pipeline.clock import Clock, Progress
+from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_image, opened
+from dicom_node.pipeline.reading import StudyReading, read_study
+from dicom_node.pipeline.request import JobRequest, parse_request
+from dicom_node.provenance import ClinicalStatus, Provenance, Reason
+from dicom_node.reading import read_header
+from storage.schema import JobState
+
+
+def answer(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+    """Do what `request["task"]` asks.
+
+    Raises
+    ------
+    DicomNodeError, CamCoreError
+        What makes the job fail: a model that can't be used, a file that nothing can be made of.
+    """
+    if request["task"] == "warm":
+        return {"models": [_warm(Path(card), request["device"]) for card in request["cards"]]}
+    job = parse_request(request)
+    clock = Clock(progress)
+    if request["task"] == "report failure":
+        return _report_failure(job, str(request["reason"]), clock)
+    return _answer_study(job, clock)
+
+
+def _warm(card_path: Path, device: str) -> dict[str, str]:
+    try:
+        card = load_card(card_path)
+        classifier = opened(card, device)
+        _ = classifier.registration
+    except CamCoreError as error:
+        return {"card": str(card_path), "reason": str(error)}
+    found = {"model": f"{card.name} {card.version}", "model_sha256": card.sha256, "device": classifier.device}
+    return {"card": str(card_path), **found}
+
+
+def _answer_study(job: JobRequest, clock: Clock) -> Mapping[str, Any]:
+    card = load_card(job.card)
+    with clock.step("open model"):
+        classifier = opened(card, job.device)
+        for name in job.methods:
+            method_named(name)
+    reading = read_study(job.files, card, clock)
+    provenance = job.provenance(card)
+    images: list[ImageAnswer] = []
+    drawn: list[Drawn] = []
+    for read in reading.images:
+        image, pictures = explain_image(read, classifier, job, provenance, clock)
+        images.append(image)
+        drawn += pictures
+    found = _study_answer(job, card, reading, tuple(images))
+    return _finish(found, drawn, job, provenance, clock, (classifier.device, classifier.runtime))
+
+
+def _study_answer(
+    job: JobRequest, card: ModelCard, reading: StudyReading, images: tuple[ImageAnswer, ...]
+) -> StudyAnswer:
+    status, reasons = reading.refusal or _how_it_went(images)
+    return StudyAnswer(
+        status=status,
+        header=images[0].header if images else reading.header,
+        card=card,
+        images=images,
+        reasons=reasons,
+        left_out=reading.left_out,
+        parameters=_parameters(job),
+    )
+
+
+def _how_it_went(images: tuple[ImageAnswer, ...]) -> tuple[ClinicalStatus, tuple[Reason, ...]]:
+    """Processed, or with a finding that no method could explain."""
+    unexplained = [
+        Reason(words=f"{each.finding.label.name}: {reason}", kind="explanation-failed")
+        for image in images
+        for each in image.explanations
+        if not each.maps
+        for _, reason in each.failures[:1]
+    ]
+    if unexplained:
+        return ClinicalStatus.EXPLANATION_FAILED, tuple(unexplained)
+    return ClinicalStatus.PROCESSED, ()
+
+
+def _parameters(job: JobRequest) -> tuple[str, ...]:
+    output = job.output
+    return (
+        f"methods={','.join(job.methods)}",
+        f"region_threshold={output.region_threshold:g}",
+        f"opacity={output.opacity:g}",
+        f"palette={output.palette}",
+    )
+
+
+def _report_failure(job: JobRequest, words: str, clock: Clock) -> Mapping[str, Any]:
+    """A status report from headers alone: no pixel is decoded and no model loaded."""
+    card = load_card(job.card)
+    reading = _any_header(job, clock)
+    reason = Reason(words=words, kind="failed", concept="equipment failure")
+    failed = StudyAnswer(
+        status=ClinicalStatus.FAILED, header=reading, card=card, reasons=(reason,), parameters=_parameters(job)
+    )
+    return _finish(failed, [], job, job.provenance(card), clock, ("", ""))
+
+
+def _any_header(job: JobRequest, clock: Clock) -> Dataset:
+    with clock.step("read headers"):
+        for path in job.files:
+            try:
+                return read_header(path)
+            except ReadingError:
+                continue  # the next instance of the study will do
+    raise NoHeader(len(job.files))
+
+
+def _finish(
+    found: StudyAnswer,
+    drawn: list[Drawn],
+    job: JobRequest,
+    provenance: Provenance,
+    clock: Clock,
+    ran_on: tuple[str, str],
+) -> Mapping[str, Any]:
+    if not found.status.answered and job.output.notice_picture:
+        notice = draw_notice(found, job)
+        drawn = [notice]
+        found = replace(found, pictures=(picture_of(notice.capture, provenance),))
+    with clock.step("build objects"):
+        results = write_objects(build_objects(found, drawn, provenance), job.staging)
+    state = job_state(found.status)
+    return {
+        "state": state,
+        "reason": None if state is JobState.DONE else headline(found),
+        "results": results,
+        "summary": summarise(found, *ran_on, clock.seconds),
+    }

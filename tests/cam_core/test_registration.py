@@ -1,0 +1,172 @@
+"""Tests of where cells look: measured centres against the arithmetic of convolutions, in both runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cam_core.card import ModelCard
+from cam_core.image import fit_to
+from cam_core.registration import (
+    Probe,
+    Registration,
+    cells_on_grid,
+    cells_on_picture,
+    library_registration,
+    measure,
+    squared_centroid,
+)
+from cam_core.runtimes.finite_differences import difference_centroids
+from cam_core.runtimes.onnx_runtime import OnnxClassifier, open_onnx
+from cam_core.runtimes.torch_runtime import TorchClassifier
+
+SIDE = 48
+
+
+class Planes(nn.Module):
+    """Positive symmetric kernels, so that the centroid is exactly the centre of the receptive field."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.planes = nn.Sequential(*layers)
+        self.head = nn.Linear(4, 3)
+        for module in self.planes.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.constant_(module.weight, 0.1)
+                nn.init.constant_(module.bias, 5.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.planes(x).mean((2, 3)))
+        return logits
+
+
+def odd() -> nn.Module:
+    return Planes(nn.Conv2d(1, 4, 7, 2, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
+
+
+def valid() -> nn.Module:
+    return Planes(nn.Conv2d(1, 4, 5, 2, 0), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 0))
+
+
+def even() -> nn.Module:
+    return Planes(nn.Conv2d(1, 4, 4, 4, 0), nn.ReLU(), nn.AvgPool2d(2, 2))
+
+
+def dilated() -> nn.Module:
+    return Planes(nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 1, 2, dilation=2), nn.ReLU())
+
+
+CASES = {
+    # centre of cell 0 = sum over layers of ((kernel - 1) * dilation / 2 - padding) * stride before; pitch = all strides
+    "odd kernels, padded by half": (odd, 0.0, 4),
+    "valid": (valid, 2 + 1 * 2, 4),
+    "even kernel and pooling": (even, 1.5 + 0.5 * 4, 8),
+    "dilated": (dilated, 0.0, 2),
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, float, int]:
+    build, start, step = request.param
+    torch.manual_seed(0)
+    return build().eval(), start, step
+
+
+def as_onnx(module: nn.Module, write_card: Callable[..., ModelCard], export: Callable[..., bytes]) -> OnnxClassifier:
+    weights = export(module, 1, SIDE)
+    return open_onnx(write_card(weights, runtime="onnx", target=None, side=SIDE), weights, "cpu")
+
+
+def test_measured_centres_are_those_of_the_arithmetic(
+        case: tuple[nn.Module, float, int], write_card: Callable[..., ModelCard], export: Callable[..., bytes]) -> None:
+    module, start, step = case
+    by_torch = TorchClassifier(write_card(target="planes", side=SIDE), module).registration
+    by_onnx = as_onnx(module, write_card, export).registration
+    for found in (by_torch, by_onnx):
+        assert found.measured
+        assert found.step == (step, step)
+        assert found.start == pytest.approx((start, start), abs=1e-3)
+    assert by_onnx.start == pytest.approx(by_torch.start, abs=1e-3)
+
+
+def test_finite_differences_find_the_same_centres(
+        case: tuple[nn.Module, float, int], write_card: Callable[..., ModelCard], export: Callable[..., bytes]) -> None:
+    module, start, step = case
+    classifier = as_onnx(module, write_card, export)
+    cells = classifier.activations(np.zeros((1, 1, SIDE, SIDE), np.float32)).activations.shape[2:]
+    found = measure(lambda probes: difference_centroids(lambda batch: classifier.activations(batch).activations,
+                                                        (1, 1, SIDE, SIDE), probes), (cells[0], cells[1]), (SIDE, SIDE))
+    assert found.step == pytest.approx((step, step), rel=0.1)
+    middle = (cells[0] - 1) / 2
+    assert found.start[0] + middle * found.step[0] == pytest.approx(start + middle * step, abs=1.0)
+
+
+def test_a_stimulus_is_painted_where_it_was(write_card: Callable[..., ModelCard]) -> None:
+    """The planted pixel lies on the centre of cell (5, 7); the map of its answer must peak on that very pixel."""
+    classifier = TorchClassifier(write_card(target="planes", side=SIDE), odd().eval())
+    still = np.zeros((1, 1, SIDE, SIDE), np.float32)
+    shown = still.copy()
+    shown[0, 0, 20, 28] = 3.0
+    answer = (classifier.activations(shown).activations - classifier.activations(still).activations)[0].sum(axis=0)
+    painted = cells_on_grid(answer, classifier.registration, (SIDE, SIDE))
+    assert np.unravel_index(painted.argmax(), painted.shape) == (20, 28)
+    centroid = squared_centroid(painted[None])
+    assert centroid == pytest.approx([20, 28], abs=0.05)
+    library = cells_on_grid(answer, library_registration((12, 12), (SIDE, SIDE)), (SIDE, SIDE))
+    assert squared_centroid(library[None])[0] > 21
+
+
+def test_random_weights_come_near_the_arithmetic(torch_classifier: Callable[..., TorchClassifier]) -> None:
+    found = torch_classifier("linear").registration
+    assert found.step == (4, 4)
+    assert found.start == pytest.approx((0, 0), abs=0.6)
+
+
+def test_both_runtimes_measure_the_same_on_random_weights(
+        torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]) -> None:
+    by_torch, by_onnx = torch_classifier("layers").registration, onnx_classifier("layers").registration
+    assert by_onnx.start == pytest.approx(by_torch.start, abs=1e-3)
+    assert by_onnx.step == by_torch.step
+
+
+def test_it_is_measured_once(torch_classifier: Callable[..., TorchClassifier]) -> None:
+    classifier = torch_classifier("linear")
+    assert classifier.registration is classifier.registration
+
+
+def test_library_alignment_is_torchs_interpolation() -> None:
+    values = np.random.default_rng(1).random((2, 5, 7), dtype=np.float32)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(values)[None], (40, 63), mode="bilinear",
+                                               align_corners=False)[0].numpy()
+    found = cells_on_grid(values, library_registration((5, 7), (40, 63)), (40, 63))
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_cells_on_a_picture_go_through_the_fit() -> None:
+    values = np.zeros((8, 8), np.float32)
+    values[4, 2] = 1.0
+    registration = Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True)
+    fit = fit_to((256, 128), (64, 64), "pad")
+    placed = cells_on_picture(values, registration, fit, (256, 128))
+    row, column = np.unravel_index(placed.argmax(), placed.shape)
+    # grid pixel 32 is image rows 128..132; grid pixel 16 is image columns (16 - 16) * 4 ..
+    assert row in (129, 130)
+    assert column in (1, 2)
+
+
+def test_silent_cells_leave_the_library_alignment_unmeasured() -> None:
+    found = measure(lambda probes: np.full((len(probes), 2), np.nan), (8, 8), (64, 64))
+    assert found == Registration(start=(3.5, 3.5), step=(8.0, 8.0), measured=False)
+
+
+def test_pitches_that_are_not_whole_are_kept() -> None:
+    def centroids(probes: list[Probe]) -> np.ndarray:
+        return np.array([[1 + 7.5 * probe.cell[0], 2 + 8.1 * probe.cell[1]] for probe in probes])
+
+    found = measure(centroids, (8, 8), (64, 64))  # type: ignore[arg-type]
+    assert found.step == pytest.approx((7.5, 8.0))
+    assert found.start[0] == pytest.approx(1)
