@@ -51,7 +51,6 @@ def overlay_caption(saliency: SaliencyMap, finding: Finding, found: Sequence[Reg
             Bar(palette=style.palette, title="Map value, and share of this map's maximum", ticks=_raw_ticks(saliency)),
             Words(text=f"Raw range {_raw(float(saliency.values.min()))} to {_raw(float(saliency.values.max()))}"),
             Words(text=f"Colour: {style.palette}, opacity 0 to {percent(style.opacity)} with the map"),
-            Words(text="Outline: half of the map's maximum"),
             *_region_words(found),
         ]
     if saliency.baseline:
@@ -67,8 +66,10 @@ def panel_caption(explanation: Explanation, model: str, style: OverlayStyle) -> 
             Bar(palette=style.palette, title="Share of each map's own maximum",
                 ticks=tuple(percent(step / TICKS) for step in range(TICKS + 1))),
             Words(text=f"Colour: {style.palette}, opacity 0 to {percent(style.opacity)} with the map"),
-            Words(text="Outline: half of each map's maximum"),
         ]
+        level = next((found[0].threshold_fraction for found in explanation.regions if found), None)
+        if level is not None:
+            blocks.append(Words(text=f"Outline: {percent(level)} of each map's maximum"))
     for name in _same_evidence(explanation):
         blocks.append(Words(text=f"Same map, one piece of evidence: {name}", colour=AMBER, box=DARK))
     for method, reason in explanation.failures:
@@ -104,7 +105,8 @@ def _region_words(found: Sequence[Region]) -> list[Block]:
         return []
     main = found[0]
     outlined = "1 area outlined" if len(found) == 1 else f"{len(found)} areas outlined, the main one:"
-    return [Words(text=outlined, colour=WHITE),
+    return [Words(text=f"Outline: {percent(main.threshold_fraction)} of the map's maximum"),
+            Words(text=outlined, colour=WHITE),
             Words(text=f"{area(main)}, {percent(main.share)} of the map's evidence", colour=WHITE)]
 
 

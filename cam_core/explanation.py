@@ -133,14 +133,24 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
     """
     if not findings:
         return ()
+    options = options or ExplainOptions()
     batch, fit = model_input(image, classifier.card.input)
     labels = tuple(_index(classifier.card, finding) for finding in findings)
-    options = options or ExplainOptions()
     lap = _Lap(timed)
     capture, no_gradient = _captured(classifier, batch, labels, methods)
     registration = _registration(classifier, capture, options.align)
     lap("activations and gradients")
     evidence = _evidence(classifier, batch, labels, capture, registration)
+    done, failures = _all_maps(methods, classifier, evidence, no_gradient, lap)
+    place = _Place(fit=fit, registration=registration, options=options)
+    return tuple(_explanation(image, finding, [(method, raw.values[index], raw.baseline) for method, raw in done],
+                              failures, place)
+                 for index, finding in enumerate(findings))
+
+
+def _all_maps(methods: Sequence[Method], classifier: Classifier, evidence: Evidence, no_gradient: str, lap: _Lap
+              ) -> tuple[list[tuple[Method, RawMaps]], tuple[tuple[str, str], ...]]:
+    """What every method made, and why some did not."""
     done: list[tuple[Method, RawMaps]] = []
     failures: list[tuple[str, str]] = []
     for method in methods:
@@ -149,10 +159,7 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
         except MethodError as error:
             failures.append((method.full_name, str(getattr(error, "reason", error))))
         lap(method.full_name)
-    place = _Place(fit=fit, registration=registration, options=options)
-    return tuple(_explanation(image, finding, [(method, raw.values[index], raw.baseline) for method, raw in done],
-                              tuple(failures), place)
-                 for index, finding in enumerate(findings))
+    return done, tuple(failures)
 
 
 class _Lap:

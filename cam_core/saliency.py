@@ -122,6 +122,8 @@ class Region:
     peak_value, mean_value : float, the map's own scale
     share : float, 0..1
         Part of the map's positive mass that lies in the region.
+    threshold_fraction : float, 0..1
+        The fraction of the map's maximum that bounds the region.
     """
 
     box: tuple[int, int, int, int]
@@ -132,6 +134,7 @@ class Region:
     peak_value: float
     mean_value: float
     share: float
+    threshold_fraction: float = 0.5
 
 
 def regions(saliency: SaliencyMap, *, threshold_fraction: float = 0.5, spacing_mm: tuple[float, float] | None = None,
@@ -156,17 +159,17 @@ def regions(saliency: SaliencyMap, *, threshold_fraction: float = 0.5, spacing_m
     peak = float(values.max())
     if peak <= 0:
         return ()
-    level = peak * threshold_fraction
-    labelled = label(values >= level, connectivity=2)  # type: ignore[no-untyped-call]
-    mass = float(np.maximum(values, 0).sum(dtype=np.float64))
-    found = [_region(values, labelled, part, _Scale(level=level, mass=mass, image_shape=saliency.fit.source_shape,
-                                                     spacing_mm=spacing_mm))
-             for part in regionprops(labelled)]  # type: ignore[no-untyped-call]
+    scale = _Scale(fraction=threshold_fraction, level=peak * threshold_fraction,
+                   mass=float(np.maximum(values, 0).sum(dtype=np.float64)), image_shape=saliency.fit.source_shape,
+                   spacing_mm=spacing_mm)
+    labelled = label(values >= scale.level, connectivity=2)  # type: ignore[no-untyped-call]
+    found = [_region(values, labelled, part, scale) for part in regionprops(labelled)]  # type: ignore[no-untyped-call]
     return tuple(sorted(found, key=lambda region: (-region.share, region.box)))[:limit]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scale:
+    fraction: float
     level: float
     mass: float
     image_shape: tuple[int, int]
@@ -197,6 +200,7 @@ def _region(values: NDArray[np.float32], labelled: NDArray[np.int_], part: Regio
         peak_value=float(window[row, column]),
         mean_value=float(window[inside].mean(dtype=np.float64)),
         share=float(window[inside].sum(dtype=np.float64)) / scale.mass,
+        threshold_fraction=scale.fraction,
     )
 
 

@@ -43,8 +43,8 @@ class Batch:
 
     @property
     def workflow_id(self) -> str:
-        """Deterministic, so that two sweeps can't start the same attempt twice."""
-        return f"{self.job_id}/{self.peer}/{self.attempts + 1}/{int(self.next_attempt * 1000)}"
+        """Deterministic, so that two sweeps can't start the same attempt twice; `record` counts attempts up."""
+        return f"{self.job_id}/{self.peer}/{self.attempts + 1}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class OnnxClassifier:
 
     def __init__(self, card: ModelCard, prepared: OnnxPlan, session: onnxruntime.InferenceSession) -> None:
         self.card = card
-        self.device = "cuda:0" if session.get_providers()[0] == CUDA else "cpu"
+        self.device = _session_device(session)
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
         self.capabilities = frozenset(Capability)
         self._plan = prepared
@@ -162,6 +162,13 @@ class OnnxClassifier:
         return [np.asarray(tensor[:len(piece)], dtype=np.float32) for tensor in tensors]
 
 
+def _session_device(session: onnxruntime.InferenceSession) -> str:
+    """Where a session really runs: onnxruntime falls back to the CPU by itself."""
+    if session.get_providers()[0] != CUDA:
+        return "cpu"
+    return f"cuda:{session.get_provider_options()[CUDA].get('device_id', '0')}"
+
+
 def open_onnx(card: ModelCard, weights: bytes, device: str = "auto") -> OnnxClassifier:
     """Prepare checked ONNX bytes for capture and start a session.
 
@@ -173,7 +180,10 @@ def open_onnx(card: ModelCard, weights: bytes, device: str = "auto") -> OnnxClas
     there = onnxruntime.get_available_providers()
     if device.startswith("cuda") and CUDA not in there:
         raise ModelLoadError(card.weights, f"device {device!r} was asked for, onnxruntime has no CUDA here")
-    providers = [CUDA, CPU] if CUDA in there and device != "cpu" else [CPU]
+    providers: list[str | tuple[str, dict[str, str]]] = [CPU]
+    if CUDA in there and device != "cpu":
+        number = device.partition(":")[2] or "0"
+        providers.insert(0, (CUDA, {"device_id": number, "use_tf32": "0"}))
     options = onnxruntime.SessionOptions()
     options.use_deterministic_compute = True
     options.log_severity_level = 3

@@ -231,7 +231,17 @@ def open_torch(card: ModelCard, weights: bytes, device: str = "auto") -> TorchCl
         module.load_state_dict(load_safetensors(weights), strict=True)
     except (RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelLoadError(card.weights, f"can't be loaded into {card.architecture!r}: {error}") from error
-    return TorchClassifier(card, module, _device(card, device))
+    chosen = _device(card, device)
+    if chosen.startswith("cuda"):
+        _use_exact_arithmetic()
+    return TorchClassifier(card, module, chosen)
+
+
+def _use_exact_arithmetic() -> None:
+    """Keep CUDA convolutions in full single precision and repeatable, so that maps don't depend on the device."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def _device(card: ModelCard, asked: str) -> str:

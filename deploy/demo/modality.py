@@ -12,11 +12,12 @@ def demonstration_files() -> dict[str, Path]:
     """A real PA chest radiograph, and a CT and an MR slice that a chest radiograph model has to refuse."""
     import data_store  # noqa: PLC0415 - PyPI's pydicom-data: its files lie beside this module
 
-    chest = Path(data_store.__file__).parent / "data" / "RG1_UNCR.dcm"
-    found = {"chest radiograph (CR)": chest}
-    for title, name in (("CT slice", "CT_small.dcm"), ("MR slice", "MR_small.dcm")):
-        found[title] = Path(str(get_testdata_file(name)))
-    return found
+    films = Path(data_store.__file__).parent / "data"
+    return {
+        "chest radiograph (CR)": films / "RG1_UNCR.dcm",
+        "CT slice": Path(str(get_testdata_file("CT_small.dcm"))),
+        "shoulder MR": films / "MR2_UNCR.dcm",
+    }
 
 
 def study_uid(path: Path) -> str:

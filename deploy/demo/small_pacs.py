@@ -36,7 +36,11 @@ class SmallPacs:
         self._server.shutdown()
 
     def _store(self, event: Event) -> int:
-        path = self.folder / f"{event.request.AffectedSOPInstanceUID}.dcm"
+        data_set = event.dataset
+        folder = self.folder / f"study-{data_set.StudyInstanceUID[-8:]}"
+        folder.mkdir(exist_ok=True)
+        name = f"{data_set.SeriesNumber}-{int(data_set.InstanceNumber):02}-{data_set.Modality}.dcm"
+        path = folder / name
         path.write_bytes(event.encoded_dataset())
         with self._lock:
             self.received.append(path)

@@ -104,6 +104,7 @@ class Durable:
         status = DBOS.get_workflow_status(workflow_id)
         if status is not None:
             if self._is_mine(status) and status.status in _ALIVE:
+                self._ask_soon(workflow_id)
                 return False
             DBOS.delete_workflow(workflow_id)
         with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority, app_version=WORKFLOW_VERSION):
@@ -118,6 +119,11 @@ class Durable:
                 return False
             self._under_way[workflow_id] = now
             return True
+
+    def _ask_soon(self, workflow_id: str) -> None:
+        """It is alive, but we did not start it just now: it may be about to end, or be an earlier process' order."""
+        with self._lock:
+            self._under_way[workflow_id] = time.monotonic() - _ASK_AGAIN_SECONDS + 1
 
     def ended(self, workflow_id: str) -> None:
         """A workflow's last act: what the rows still have open may be started again."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from pydicom import dcmwrite
+from pydicom.charset import convert_encodings
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -35,6 +37,7 @@ def encoded(result: Dataset) -> bytes:
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     file = Dataset(result)
+    _keep_verbatim(file, convert_encodings(file.get("SpecificCharacterSet")))
     file.file_meta = meta
     file.preamble = b"\0" * 128
     buffer = io.BytesIO()
@@ -42,9 +45,19 @@ def encoded(result: Dataset) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings quote values of the patient
             dcmwrite(buffer, file, enforce_file_format=True)
-    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as failure:
+    except (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError) as failure:
         raise ObjectError(f"the object can't be encoded ({type(failure).__name__})") from failure
     return buffer.getvalue()
+
+
+def _keep_verbatim(file: Dataset, encodings: list[str]) -> None:
+    """Tell pydicom that raw elements already are in the file's encoding, or it decodes texts and encodes them anew."""
+    file.set_original_encoding(False, True, encodings)
+    for tag in list(file.keys()):
+        element = file.get_item(tag, keep_deferred=True)
+        if isinstance(element, DataElement) and element.VR == "SQ":
+            for item in element.value:
+                _keep_verbatim(item, encodings)
 
 
 def write(result: Dataset, path: Path) -> None:

@@ -46,7 +46,7 @@ PLUGINS: Final[Mapping[str, str]] = MappingProxyType(
         uid.HTJ2KLossless: "pylibjpeg",
         uid.HTJ2KLosslessRPCL: "pylibjpeg",
         uid.HTJ2K: "pylibjpeg",
-        uid.RLELossless: "pylibjpeg",
+        uid.RLELossless: "pydicom",  # pylibjpeg's panics on malformed runs, past every `except Exception`
     }
 )
 """Transfer syntaxes that are decoded here and the pydicom plug-in that does it ("" for its own native reader)."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID
@@ -86,7 +87,7 @@ def _check_attributes(data_set: Dataset) -> None:
     if "PixelData" not in data_set:
         if "FloatPixelData" in data_set or "DoubleFloatPixelData" in data_set:
             raise UnsupportedObject("floating point pixels")
-        raise NotAnImage(UID(str(data_set.get("SOPClassUID", ""))).name or "no SOP class")
+        raise NotAnImage(UID(str(data_set.get("SOPClassUID", "")), validation_mode=IGNORE).name or "no SOP class")
     missing = [keyword for keyword in PIXEL_KEYWORDS if data_set.get(keyword) in (None, "")]
     if missing:
         raise UndecodablePixels(str(data_set.file_meta.TransferSyntaxUID), f"missing {', '.join(missing)}")

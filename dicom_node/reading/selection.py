@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom import uid
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 
 from dicom_node.provenance import Reason
@@ -145,7 +146,7 @@ def _not_an_image(header: Dataset) -> Reason | None:
     if sop_class in FOR_PROCESSING or header.get("PresentationIntentType") == "FOR PROCESSING":
         return Reason(kind="for-processing", words="Raw detector values that are not for presentation")
     if sop_class not in IMAGE_CLASSES:
-        name = uid.UID(sop_class).name if sop_class else "an object without SOP Class"
+        name = uid.UID(sop_class, validation_mode=IGNORE).name if sop_class else "an object without SOP Class"
         if "Rows" in header:
             return Reason(kind="unsupported", words=f"{name} is not read by any model here", concept="not supported")
         return Reason(kind="not-an-image", words=f"{name} holds no image", concept="not supported")
@@ -176,7 +177,7 @@ def _pixels(header: Dataset) -> Reason | None:
     meta = getattr(header, "file_meta", None)
     syntax = str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
     if syntax and not decodable(syntax):
-        name = uid.UID(syntax).name
+        name = uid.UID(syntax, validation_mode=IGNORE).name
         return Reason(kind="undecodable", words=f"No decoder for transfer syntax {name}", concept="not supported")
     if not header.get("Rows") or not header.get("Columns"):
         return Reason(kind="unsupported", words="An image without rows or columns", concept="incorrectly formatted")

@@ -180,6 +180,23 @@ def test_head_weights_only_where_the_head_is_pooling_and_one_layer(
     assert torch_classifier("linear", target="first").head_weights() is None
 
 
+def test_a_target_that_runs_twice_is_refused(
+        write_card: Callable[..., ModelCard], modules: dict[str, Callable[[], nn.Module]], batch: np.ndarray) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = modules["linear"]()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner.relu(self.inner(x)[:, :, None, None])[:, :, 0, 0]
+            return logits
+
+    classifier = TorchClassifier(write_card(target="inner.relu"), Twice())
+    with pytest.raises(ModelLoadError, match="runs more than once"):
+        classifier.activations(batch)
+    assert classifier.scores(batch).shape == (1, 3)
+
+
 def test_eight_threads_get_what_one_gets(torch_classifier: Callable[..., TorchClassifier]) -> None:
     classifier = torch_classifier("layers")
     source = np.random.default_rng(2)

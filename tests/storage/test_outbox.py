@@ -151,3 +151,11 @@ def test_a_result_recorded_twice_stays_sent(database, outbox_spool, tmp_path, jo
     record(database, job_id, attempt("9.1", DeliveryState.SENT))
     record(database, job_id, attempt("9.1", DeliveryState.FAILED, "late"), attempt("9.2", DeliveryState.SENT))
     assert {one.state for one in deliveries(database, job_id)} == {"sent"}
+
+
+def test_moving_the_time_of_an_attempt_under_way_starts_no_second_one(database, outbox_spool, tmp_path, job_id):
+    commit(database, outbox_spool, job_id, [built(tmp_path, "9.1")])
+    (under_way,) = due(database, 5.0)
+    with database.transaction() as connection:
+        outbox.hasten(connection, "pacs", now=7.0)
+    assert due(database, 8.0)[0].workflow_id == under_way.workflow_id

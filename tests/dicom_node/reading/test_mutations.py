@@ -59,12 +59,24 @@ def test_mutated_files(name: str, real_image: RealImage, tmp_path: Path) -> None
     for _ in range(20):
         mutant = bytearray(whole)
         for _ in range(random_bytes.choice((1, 3, 30))):
-            mutant[random_bytes.randrange(132, len(mutant))] = random_bytes.choice((0, 1, 0x7F, 0xFF, random_bytes.randrange(256)))
+            value = random_bytes.choice((0, 1, 0x7F, 0xFF, random_bytes.randrange(256)))
+            mutant[random_bytes.randrange(132, len(mutant))] = value
         if random_bytes.random() < 0.3:
             del mutant[random_bytes.randrange(132, len(mutant)) :]
         path.write_bytes(mutant)
         outcomes.add(survives(path))
     assert outcomes <= {True, False}
+
+
+def test_rle_runs_that_overflow_their_segment(real_image: RealImage, tmp_path: Path) -> None:
+    whole = real_image("MR_small_RLE.dcm").read_bytes()
+    start = whole.rindex(b"\x02\0\0\0\x40\0\0\0")
+    path = tmp_path / "mutant.dcm"
+    for at in range(start + 64, start + 564):
+        mutant = bytearray(whole)
+        mutant[at] = 0x81
+        path.write_bytes(mutant)
+        survives(path)
 
 
 @given(at=st.integers(132, 4300), changed=st.binary(min_size=1, max_size=12), kept=st.integers(200, 4320))

@@ -150,13 +150,13 @@ def test_several_study_uids_are_none(instance: Any, encoded: Callable[..., Any])
 
 
 def _with_references(instance: Any, count: Any) -> Any:
-    items = []
+    references = []
     for number in range(count):
-        item = Dataset()
-        item.ReferencedSOPClassUID = CTImageStorage
-        item.ReferencedSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.1{number:029d}"
-        items.append(item)
-    return instance(ReferencedImageSequence=Sequence(items))
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = CTImageStorage
+        reference.ReferencedSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.1{number:029d}"
+        references.append(reference)
+    return instance(ReferencedImageSequence=Sequence(references))
 
 
 def test_a_study_named_behind_thousands_of_references_is_found(instance: Any, encoded: Callable[..., Any]) -> None:

@@ -1,8 +1,10 @@
 """Files to send, and pynetdicom providers that behave badly, all on 127.0.0.1."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ComprehensiveSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.config import Peer, SendingConfig
 from dicom_node.sending.outcome import Outgoing
@@ -37,7 +40,7 @@ class Provider:
 @pytest.fixture
 def provider() -> Iterator[Callable[..., Provider]]:
     """Starts providers. `answers` come in turn, the last for ever: a status, "drop", "abort" or seconds to wait."""
-    entities = []
+    servers: list[Any] = []
 
     def _start(
         classes: Any = None, syntaxes: Any = None, answers: Any = (0x0000,), echo: Any = 0x0000, **settings: Any
@@ -68,13 +71,19 @@ def provider() -> Iterator[Callable[..., Provider]]:
         contexts = [build_context(uid, syntaxes or [ExplicitVRLittleEndian]) for uid in classes]
         contexts.append(build_context(Verification))
         handlers = [(evt.EVT_C_STORE, _store), (evt.EVT_C_ECHO, lambda event: echo)]
-        box.server = ae.start_server(("127.0.0.1", 0), block=False, contexts=contexts, evt_handlers=handlers)
-        entities.append(ae)
+        box.server = ae.make_server(
+            ("127.0.0.1", 0), contexts=contexts, evt_handlers=handlers, server_class=ThreadedAssociationServer
+        )
+        threading.Thread(target=box.server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(box.server)
         return box
 
     yield _start
-    for ae in entities:
-        ae.shutdown()
+    for server in servers:
+        BaseServer.shutdown(server)
+        server.server_close()
+        for assoc in server.active_associations:
+            assoc.abort()
 
 
 @pytest.fixture

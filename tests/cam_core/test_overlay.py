@@ -1,0 +1,281 @@
+"""Tests of the pictures: colour where the map is high, anatomy untouched elsewhere, words never on the anatomy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cam_core import caption
+from cam_core.caption import BLANK, DEMONSTRATION, NOT_PRIMARY, NOT_TRUTH, notice_caption, overlay_caption
+from cam_core.errors import OverlayError
+from cam_core.explanation import Explanation, equivalent_groups
+from cam_core.finding import Finding
+from cam_core.image import Image, fit_to
+from cam_core.legend import Bar, Words, legend_height
+from cam_core.overlay import OverlayPicture, OverlayStyle, render_notice, render_overlay, render_panel
+from cam_core.palette import blend, colours
+from cam_core.registration import Registration
+from cam_core.saliency import SaliencyMap, regions
+from cam_core.tile import display_scale
+
+MODEL = "small 0.1"
+CELLS = 16
+
+
+def picture(shape: tuple[int, int], seed: int = 0) -> Image:
+    pixels = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    return Image(pixels=pixels, spacing_mm=(0.5, 0.5))
+
+
+def blob(row: float = 5, column: float = 10) -> np.ndarray:
+    y, x = np.mgrid[:CELLS, :CELLS]
+    return np.exp(-((y - row) ** 2 + (x - column) ** 2) / 4).astype(np.float32)
+
+
+def saliency(image: Image, values: np.ndarray, **names: str) -> SaliencyMap:
+    return SaliencyMap(
+        values=values.astype(np.float32), method=names.get("method", "grad-cam"), variant=names.get("variant", ""),
+        title=names.get("title", "Grad-CAM"), label="finding 0", fit=fit_to(image.shape, (128, 128), "stretch"),
+        registration=Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True))
+
+
+def explanation(image: Image, finding: Finding, *maps: SaliencyMap, failures: tuple[tuple[str, str], ...] = ()
+                ) -> Explanation:
+    return Explanation(finding=finding, maps=maps, regions=tuple(regions(one) for one in maps),
+                       equivalent=equivalent_groups(maps), failures=failures)
+
+
+def anatomy(drawn: OverlayPicture) -> np.ndarray:
+    assert drawn.anatomy is not None
+    x0, y0, x1, y1 = drawn.anatomy
+    return drawn.pixels[y0:y1, x0:x1]
+
+
+def shown(image: Image) -> np.ndarray:
+    return (np.clip(image.pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def sharp(values: np.ndarray) -> np.ndarray:
+    """Exactly zero away from the blob."""
+    return np.where(values < 0.05, 0, values)
+
+
+@pytest.mark.parametrize("shape", [(600, 601), (513, 900), (128, 128), (1001, 40), (37, 501)])
+def test_every_picture_is_even_and_says_where_the_anatomy_is(shape: tuple[int, int], finding: Callable[..., Finding]
+                                                             ) -> None:
+    image = picture(shape)
+    one = saliency(image, blob())
+    for drawn in (render_overlay(image, one, finding(), model=MODEL),
+                  render_panel(image, explanation(image, finding(), one), model=MODEL),
+                  render_notice(image, "AI not performed", ["Too dark."]), render_notice(None, "AI not performed", [])):
+        assert drawn.pixels.dtype == np.uint8
+        assert drawn.pixels.shape[0] % 2 == drawn.pixels.shape[1] % 2 == 0
+        assert drawn.pixels.shape[2] == 3
+        if drawn.anatomy is not None:
+            x0, y0, x1, y1 = drawn.anatomy
+            assert (y1 - y0, x1 - x0) == (round(shape[0] * drawn.scale), round(shape[1] * drawn.scale))
+            assert 0 <= x0 < x1 <= drawn.pixels.shape[1]
+            assert 0 <= y0 < y1 <= drawn.pixels.shape[0]
+    assert render_notice(None, "x", []).anatomy is None
+
+
+@pytest.mark.parametrize("palette", ["cividis", "inferno", "viridis", "magma", "plasma", "jet"])
+@pytest.mark.parametrize("opacity", [0.3, 0.5])
+def test_colour_where_the_map_is_high_and_nothing_where_it_is_zero(
+        palette: str, opacity: float, finding: Callable[..., Finding]) -> None:
+    image = picture((640, 600))
+    one = saliency(image, sharp(blob()))
+    found = anatomy(render_overlay(image, one, finding(), model=MODEL, found=(),
+                                   style=OverlayStyle(palette=palette, opacity=opacity))).astype(int)
+    grey = np.repeat(shown(image)[..., None], 3, axis=2).astype(int)
+    placed = one.on_image()
+    assert (found[placed <= 0] == grey[placed <= 0]).all()
+    peak = np.unravel_index(placed.argmax(), placed.shape)
+    expected = (1 - opacity) * grey[peak] + opacity * colours(palette)[255]
+    assert found[peak] == pytest.approx(expected, abs=2)
+    # nowhere more than the opacity: |found - grey| <= opacity * |colour - grey| <= opacity * 255
+    assert np.abs(found - grey).max() <= opacity * 255 + 1
+
+
+def test_anatomy_can_be_told_apart_under_the_strongest_colour(finding: Callable[..., Finding]) -> None:
+    pixels = np.full((600, 600), 0.4, np.float32)
+    pixels[::2] = 0.6
+    image = Image(pixels=pixels, spacing_mm=None)
+    found = anatomy(render_overlay(image, saliency(image, np.ones((CELLS, CELLS))), finding(), model=MODEL, found=(),
+                                   style=OverlayStyle(opacity=0.5)))
+    contrast = np.abs(found[300].astype(int) - found[301].astype(int)).min()
+    assert contrast >= 0.45 * 0.2 * 255
+
+
+def test_outlines_are_drawn_around_the_regions_only(finding: Callable[..., Finding]) -> None:
+    image = Image(pixels=np.full((600, 600), 0.5, np.float32), spacing_mm=None)
+    one = saliency(image, sharp(blob()))
+    plain = anatomy(render_overlay(image, one, finding(), model=MODEL, found=()))
+    lined = anatomy(render_overlay(image, one, finding(), model=MODEL))
+    changed = np.argwhere((plain != lined).any(axis=2))
+    (region,) = regions(one)
+    distance = [np.hypot(region.contour[:, 0] - x - 0.5, region.contour[:, 1] - y - 0.5).min()
+                for y, x in changed[::7]]
+    assert len(changed) > 100
+    assert max(distance) < 14
+    assert lined[tuple(changed.T)].max() == 255
+    assert lined[tuple(changed.T)].min() < 60
+
+
+def test_a_blank_map_draws_no_colour(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    for values in (np.zeros((CELLS, CELLS)), -blob(), np.full((CELLS, CELLS), np.nan)):
+        drawn = render_overlay(image, saliency(image, values), finding(), model=MODEL)
+        assert (anatomy(drawn) == shown(image)[..., None]).all()
+        blocks = overlay_caption(saliency(image, values), finding(), (), MODEL, OverlayStyle())
+        assert BLANK in [block.text for block in blocks if isinstance(block, Words)]
+        assert not any(isinstance(block, Bar) for block in blocks)
+
+
+def test_words_are_beside_the_anatomy(finding: Callable[..., Finding]) -> None:
+    """Everything inside the anatomy is explained by image, map and outline: a map of zeros leaves it untouched."""
+    image = picture((600, 700))
+    drawn = render_notice(image, "AI not performed", ["The image shows a phantom. " * 40])
+    assert (anatomy(drawn) == shown(image)[..., None]).all()
+    panel = render_panel(image, explanation(image, finding(), saliency(image, -blob())), model=MODEL)
+    assert panel.anatomy is not None
+    assert (anatomy(panel) == shown(image)[..., None]).all()
+    beside = drawn.pixels[:, drawn.anatomy[2]:] if drawn.anatomy else drawn.pixels
+    assert (beside > 150).any()
+
+
+def test_a_legend_that_needs_more_room_gets_it(finding: Callable[..., Finding]) -> None:
+    image = picture((40, 520))
+    drawn = render_overlay(image, saliency(image, blob()), finding(), model=MODEL)
+    assert drawn.pixels.shape[0] > 300
+    assert not drawn.pixels[-2:, :].any()  # a margin below the last line: nothing is cut
+    long = render_notice(None, "AI not performed", ["because " * 900])
+    assert long.pixels.shape[0] > 768
+
+
+def texts(image: Image, one: SaliencyMap, finding: Finding, style: OverlayStyle) -> list[str]:
+    blocks = overlay_caption(one, finding, regions(one, spacing_mm=image.spacing_mm), MODEL, style)
+    ticks = [tick for block in blocks if isinstance(block, Bar) for tick in block.ticks]
+    return [block.text for block in blocks if isinstance(block, Words)] + ticks
+
+
+def test_the_legend_says_all_that_a_reader_needs(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    one = saliency(image, 0.02 * blob() - 0.001, method="score-cam", variant="delta", title="Score-CAM")
+    one = replace(one, baseline="everything masked")
+    said = texts(image, one, finding(probability=0.874), OverlayStyle(opacity=0.35, demonstration_only=True))
+    everything = "\n".join(said)
+    for words in (NOT_PRIMARY, NOT_TRUTH, DEMONSTRATION, "finding 0", "Certainty 87 %", "threshold of 50 %",
+                  "Score-CAM (delta)", MODEL, "opacity 0 to 35 %", "cividis", "Raw range -0.001 to 0.019",
+                  "0.019  (100 %)", "0  (0 %)", "cm2", "everything masked", "50 % of the map's maximum"):
+        assert words in everything
+    assert DEMONSTRATION not in texts(image, one, finding(), OverlayStyle())
+    assert "below the threshold of 50 %" in texts(image, one, finding(probability=0.2), OverlayStyle())
+    unsure = replace(finding(), uncertainty=0.03)
+    assert "Certainty 80 % ± 3 %" in texts(image, one, unsure, OverlayStyle())
+
+
+def test_areas_and_percentages_for_people() -> None:
+    image = picture((600, 600))
+    (found,) = regions(saliency(image, blob()))
+    assert caption.area(replace(found, area_mm2=None, area_pixels=1234.4)) == "1234 pixels (no pixel spacing)"
+    assert caption.area(replace(found, area_mm2=23.44)) == "23.4 mm2"
+    assert caption.area(replace(found, area_mm2=2130.0)) == "21.3 cm2"
+    assert [caption.percent(one) for one in (0, 0.004, 0.5, 0.998, 1)] == ["0 %", "< 1 %", "50 %", "> 99 %", "100 %"]
+
+
+def test_the_panel_shows_the_original_and_names_the_same_evidence(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    maps = (saliency(image, blob(), method="cam", title="CAM"), saliency(image, 3 * blob()),
+            saliency(image, blob(9, 4), method="score-cam", variant="delta", title="Score-CAM"))
+    one = explanation(image, finding(), *maps, failures=(("grad-cam++:paper", "no gradients"),))
+    assert one.equivalent == (("cam", "grad-cam"),)
+    assert caption.tile_title(maps[0], one) == "CAM"
+    assert caption.tile_title(maps[1], one) == "Grad-CAM: same map as CAM"
+    assert caption.tile_title(maps[2], one) == "Score-CAM (delta)"
+    said = [block.text for block in caption.panel_caption(one, MODEL, OverlayStyle()) if isinstance(block, Words)]
+    assert "Same map, one piece of evidence: CAM = Grad-CAM" in said
+    assert "No map by grad-cam++:paper: no gradients" in said
+    drawn = render_panel(image, one, model=MODEL)
+    assert (anatomy(drawn) == shown(image)[..., None]).all()
+    # four pictures and the legend: three columns, two rows
+    assert drawn.pixels.shape[0] > 1200
+    assert drawn.pixels.shape[1] > 1800
+    second = drawn.pixels[:600, 610:1200]
+    assert (second.max(axis=2) != second.min(axis=2)).any()
+
+
+def test_a_panel_of_nothing_but_failures(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    drawn = render_panel(image, explanation(image, finding(), failures=(("cam", "no linear head"),)), model=MODEL)
+    assert (anatomy(drawn) == shown(image)[..., None]).all()
+
+
+def test_sizes(finding: Callable[..., Finding]) -> None:
+    assert display_scale((3000, 2500), 2048) == pytest.approx(2048 / 3000)
+    assert display_scale((1955, 1841), 2048) == 1
+    assert display_scale((128, 128), 2048) == 6
+    assert display_scale((512, 300), 2048) == 1
+    assert display_scale((300, 200), 256) == pytest.approx(256 / 300)
+    image = picture((2500, 1200))
+    drawn = render_overlay(image, saliency(image, blob()), finding(), model=MODEL,
+                           style=OverlayStyle(maximum_side=1024))
+    assert anatomy(drawn).shape[:2] == (1024, 492)
+    assert drawn.scale == pytest.approx(0.4096)
+
+
+def test_a_colour_picture_keeps_its_colours(finding: Callable[..., Finding]) -> None:
+    pixels = np.random.default_rng(0).random((600, 600, 3), dtype=np.float32)
+    image = Image(pixels=pixels, spacing_mm=None)
+    one = saliency(image, sharp(blob()))
+    found = anatomy(render_overlay(image, one, finding(), model=MODEL, found=()))
+    placed = one.on_image()
+    assert (found[placed <= 0] == shown(image)[placed <= 0]).all()
+    assert (found[placed > 0.5] != shown(image)[placed > 0.5]).any()
+
+
+def test_the_blend_is_the_formula() -> None:
+    source = np.random.default_rng(1)
+    grey, level = source.integers(0, 256, (40, 50), np.uint8), source.integers(0, 256, (40, 50), np.uint8)
+    alpha = 0.4 * level[..., None] / 255
+    expected = (1 - alpha) * grey[..., None] + alpha * colours("viridis")[level]
+    assert np.abs(blend(grey, level, "viridis", 0.4)[..., :3] - expected).max() <= 0.5 + 1e-9
+    assert (blend(np.repeat(grey[..., None], 3, 2), level, "viridis", 0.4) == blend(grey, level, "viridis", 0.4)).all()
+
+
+@pytest.mark.parametrize("name", ["cividis", "inferno", "viridis", "magma", "plasma"])
+def test_palettes_rise_in_lightness_so_that_they_need_no_colour_vision(name: str) -> None:
+    luminance = (colours(name) / 255.0) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(luminance[::16]) > 0).all()
+
+
+@pytest.mark.parametrize("wrong", [{"opacity": 0.29}, {"opacity": 0.51}, {"palette": "rainbow"}, {"maximum_side": 100}])
+def test_styles_outside_the_bounds_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(OverlayError):
+        OverlayStyle(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_map_of_another_image_or_finding_is_refused(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    one = saliency(image, blob())
+    with pytest.raises(OverlayError, match="the map is of an image"):
+        render_overlay(picture((600, 602)), one, finding(), model=MODEL)
+    with pytest.raises(OverlayError, match="the map explains 'finding 0'"):
+        render_overlay(image, one, finding(1), model=MODEL)
+    with pytest.raises(OverlayError):
+        render_panel(image, explanation(image, finding(1), one), model=MODEL)
+
+
+def test_the_same_input_gives_the_same_picture(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 500))
+    first, second = (render_overlay(image, saliency(image, blob()), finding(), model=MODEL) for _ in range(2))
+    assert first.pixels.tobytes() == second.pixels.tobytes()
+
+
+def test_a_notice_warns_when_the_model_is_for_demonstration() -> None:
+    blocks = notice_caption("AI not performed", ["why"], OverlayStyle(demonstration_only=True))
+    assert [block.text for block in blocks if isinstance(block, Words)] == [DEMONSTRATION, "AI not performed", "why"]
+    assert legend_height(blocks, 300, 20) > legend_height(blocks[1:], 300, 20)
