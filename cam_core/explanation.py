@@ -119,8 +119,8 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
         Each of a label of this classifier.
     options : ExplainOptions, optional
     timed : callable, optional
-        Told the name and the seconds of each step: ``activations and gradients`` (shared by all methods), then every
-        method. Masked passes that several methods share are counted where they were needed first.
+        Told the name and the seconds of each step: ``activations and gradients``, then every method. Masked passes
+        that several methods share are counted where they were needed first.
 
     Returns
     -------
@@ -129,7 +129,6 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
     Raises
     ------
     ImageError, ModelLoadError, UnknownTargetLayer
-        What concerns the image or the model and so every method.
     """
     if not findings:
         return ()

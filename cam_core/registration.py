@@ -2,7 +2,9 @@
 
 Libraries assume that cell ``i`` is centred at ``(i + 0.5) * stride - 0.5``. With odd kernels and symmetric padding it
 is centred at ``i * stride``; other paddings, even kernels and pooling give other offsets. So the centres are measured:
-for a cell, the centroid of the squared gradient of its activations with respect to the input.
+for a cell, the centroid of the squared gradient of its activations with respect to the input. That is a noisy number
+on a trained model; where the whole field lies inside the input, its middle is an exact one, and it is taken when the
+centroids don't contradict it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ ROUNDS = 3
 
 PITCH_TOLERANCE = 0.05
 """A pitch this near (relatively) to a whole number of pixels is taken as that number: strides are whole."""
+
+EXACT_TOLERANCE = 0.02
+"""Difference of a field's middle and its centroid that is allowed beyond the noise, part of the pitch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +58,18 @@ class Probe:
     seed: int
 
 
-Centroids = Callable[[Sequence[Probe]], NDArray[np.float64]]
-"""Given probes, the centroids (n, 2) of the cells' squared input gradients, in input pixel index (row, column)."""
+Fields = Callable[[Sequence[Probe]], NDArray[np.float64]]
+"""Given probes, the fields of the cells' squared input gradients, (n, 2, 3), in input pixel index: for rows and for
+columns the centroid, the first and the last pixel; the latter are NaN where the field may go on beyond the input."""
 
 
-def measure(centroids: Centroids, cells: tuple[int, int], grid: tuple[int, int]) -> Registration:
+def measure(fields: Fields, cells: tuple[int, int], grid: tuple[int, int]) -> Registration:
     """Fit the line of cell centres through probes of interior cells.
 
     Parameters
     ----------
-    centroids : callable
-        Answers a list of probes; see `Centroids`. A row of NaN means that the cell didn't answer.
+    fields : callable
+        Answers a list of probes; see `Fields`. NaN means that the cell didn't answer.
     cells : (rows, columns), cell
         Size of the feature layer.
     grid : (rows, columns), pixel
@@ -77,10 +83,10 @@ def measure(centroids: Centroids, cells: tuple[int, int], grid: tuple[int, int])
     places = list(zip(_interior(cells[0]), _interior(cells[1]), strict=True))
     probes = [Probe(cell=place, seed=number * len(places) + index)
               for number in range(ROUNDS) for index, place in enumerate(places)]
-    found = centroids(probes)
+    found = fields(probes)
     lines = [_line([probe.cell[axis] for probe in probes], found[:, axis], cells[axis], grid[axis]) for axis in (0, 1)]
     return Registration(start=(lines[0][0], lines[1][0]), step=(lines[0][1], lines[1][1]),
-                        measured=bool(np.isfinite(found).all(axis=1).any()))
+                        measured=bool(np.isfinite(found[:, :, 0]).all(axis=1).any()))
 
 
 def _interior(count: int) -> list[int]:
@@ -89,9 +95,10 @@ def _interior(count: int) -> list[int]:
     return [round(place) for place in np.linspace(first, count - 1 - first, INTERIOR_CELLS)]
 
 
-def _line(cells: list[int], centres: NDArray[np.float64], count: int, size: int) -> tuple[float, float]:
-    answered = np.isfinite(centres)
-    index, centre = np.asarray(cells, dtype=np.float64)[answered], centres[answered]
+def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) -> tuple[float, float]:
+    """Start and step of one axis from probed cells and their fields (n, 3)."""
+    answered = np.isfinite(fields[:, 0])
+    index, centre = np.asarray(cells, dtype=np.float64)[answered], fields[answered, 0]
     assumed = size / count
     if index.size == 0:
         return (assumed - 1) / 2, assumed
@@ -101,7 +108,19 @@ def _line(cells: list[int], centres: NDArray[np.float64], count: int, size: int)
     whole = round(step)
     if whole >= 1 and abs(step - whole) <= PITCH_TOLERANCE * whole:
         step = float(whole)
-    return float(centre.mean() - step * index.mean()), step
+    starts = centre - step * index
+    middles = fields[answered, 1:].mean(axis=1) - step * index
+    return _agreed(starts, middles[np.isfinite(middles)], step), step
+
+
+def _agreed(starts: NDArray[np.float64], middles: NDArray[np.float64], step: float) -> float:
+    """The exact middle of the fields where the centroids allow it (three standard errors), else their mean."""
+    mean = float(starts.mean())
+    if not middles.size:
+        return mean
+    exact = float(np.median(middles))
+    error = float(starts.std()) / np.sqrt(starts.size)
+    return exact if abs(exact - mean) <= 3 * error + EXACT_TOLERANCE * step else mean
 
 
 def library_registration(cells: tuple[int, int], grid: tuple[int, int]) -> Registration:
@@ -126,11 +145,18 @@ def cells_on_picture(values: NDArray[np.float32], registration: Registration, fi
                          (columns - registration.start[1]) / registration.step[1])
 
 
-def squared_centroid(gradient: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Centroid (row, column) of a squared input gradient (C, H, W); NaN where it is zero everywhere."""
+def gradient_field(gradient: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Centroid, first and last pixel (2, 3) of a squared input gradient (C, H, W); see `Fields`."""
     energy = np.square(gradient.astype(np.float64)).sum(axis=0)
+    return np.stack([_extent(energy.sum(axis=1)), _extent(energy.sum(axis=0))])
+
+
+def _extent(energy: NDArray[np.float64]) -> NDArray[np.float64]:
     total = energy.sum()
     if not np.isfinite(total) or total <= 0:
-        return np.full(2, np.nan)
-    return np.array([(energy.sum(axis=1) * np.arange(energy.shape[0])).sum() / total,
-                     (energy.sum(axis=0) * np.arange(energy.shape[1])).sum() / total])
+        return np.full(3, np.nan)
+    reached = np.flatnonzero(energy > 0)
+    first, last = float(reached[0]), float(reached[-1])
+    if first == 0 or last == energy.size - 1:
+        first = last = np.nan
+    return np.array([(energy * np.arange(energy.size)).sum() / total, first, last])

@@ -265,7 +265,7 @@ def derived_uid(*parts: str) -> str:
 
 def _result_parts(provenance: Provenance) -> tuple[str, ...]:
     made_with = (provenance.model_sha256, provenance.pipeline_version, provenance.settings_digest)
-    return (provenance.study_uid, provenance.route, provenance.job_id, *made_with, provenance.source_digest)
+    return (provenance.study_uid, provenance.route, *made_with, provenance.source_digest)
 
 
 def series_uid(provenance: Provenance, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Centroids of cells' input gradients from forward passes alone, for models that can't be differentiated."""
+"""Fields of cells' input gradients from forward passes alone, for models that can't be differentiated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ROUNDS = 4
 """Noise inputs."""
 
 
-def difference_centroids(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...],
+def difference_fields(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...],
                          probes: Sequence[Probe]) -> NDArray[np.float64]:
-    """Centroids (n, 2) of the probed cells, as `cam_core.registration.measure` asks for them.
+    """Centroids (n, 2, 3) of the probed cells, as `cam_core.registration.measure` asks for them; no exact extents.
 
     A strip of rows (or columns) of a noise input is changed by random signs; the expected square of a cell's answer is
     the sum of its squared gradient over the strip, so the answers of all strips give the marginal of the squared
@@ -39,13 +39,13 @@ def difference_centroids(activations: Callable[[NDArray[np.float32]], NDArray[np
         Their seeds are not used: all cells are read from the same passes.
     """
     energy = [_marginals(activations, shape, axis) for axis in (2, 3)]
-    found = np.full((len(probes), 2), np.nan)
+    found = np.full((len(probes), 2, 3), np.nan)
     for index, probe in enumerate(probes):
         for axis in (0, 1):
             weights, centres = energy[axis]
             own = weights[:, probe.cell[0], probe.cell[1]]
             if own.sum() > 0:
-                found[index, axis] = float((own * centres).sum() / own.sum())
+                found[index, axis, 0] = float((own * centres).sum() / own.sum())
     return found
 
 

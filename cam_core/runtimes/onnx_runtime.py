@@ -18,8 +18,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from cam_core.card import ModelCard
 from cam_core.classifier import Capability, Capture
 from cam_core.errors import MethodNotApplicable, ModelLoadError
-from cam_core.registration import Probe, Registration, measure, squared_centroid
-from cam_core.runtimes.finite_differences import difference_centroids
+from cam_core.registration import Probe, Registration, gradient_field, measure
+from cam_core.runtimes.finite_differences import difference_fields
 from cam_core.runtimes.linear_head import linear_head
 from cam_core.runtimes.onnx_graph import OnnxPlan, plan
 from cam_core.runtimes.onnx_replay import UnsupportedOperator, replay, supported
@@ -118,19 +118,19 @@ class OnnxClassifier:
         with self._lock:
             if self._registration is None:
                 cells = self.activations(self._blank_batch()).activations.shape[2:]
-                self._registration = measure(self._centroids, (cells[0], cells[1]),
+                self._registration = measure(self._fields, (cells[0], cells[1]),
                                              (self.card.input.rows, self.card.input.columns))
             return self._registration
 
-    def _centroids(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
+    def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
         """By the gradient of the trunk run in torch where every operator is known, else by finite differences."""
         try:
-            return np.stack([self._centroid(probe) for probe in probes])
+            return np.stack([self._field(probe) for probe in probes])
         except UnsupportedOperator:
-            return difference_centroids(lambda batch: self.activations(batch).activations, self._blank_batch().shape,
+            return difference_fields(lambda batch: self.activations(batch).activations, self._blank_batch().shape,
                                         probes)
 
-    def _centroid(self, probe: Probe) -> NDArray[np.float64]:
+    def _field(self, probe: Probe) -> NDArray[np.float64]:
         source = np.random.default_rng(probe.seed)
         noise = source.standard_normal(self._blank_batch().shape).astype(np.float32)
         with torch.inference_mode(False), torch.enable_grad():
@@ -139,7 +139,7 @@ class OnnxClassifier:
             signs = torch.from_numpy(source.choice((-1.0, 1.0), output.shape[1]).astype(np.float32))
             cell = (output[0, :, probe.cell[0], probe.cell[1]] * signs).sum()
             (gradient,) = torch.autograd.grad(cell, batch)
-        return squared_centroid(gradient.numpy()[0])
+        return gradient_field(gradient.numpy()[0])
 
     def _run(self, batch: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Named tensors of a batch, in pieces of the size that the graph allows."""

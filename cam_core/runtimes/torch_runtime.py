@@ -22,7 +22,7 @@ from cam_core.card import ModelCard
 from cam_core.classifier import Capability, Capture
 from cam_core.errors import ModelLoadError, UnknownArchitecture, UnknownTargetLayer
 from cam_core.extension import load_named, table_with_entry_points
-from cam_core.registration import Probe, Registration, measure, squared_centroid
+from cam_core.registration import Probe, Registration, gradient_field, measure
 from cam_core.runtimes.linear_head import linear_head
 
 ENTRY_POINT_GROUP = "camnode.architectures"
@@ -165,14 +165,14 @@ class TorchClassifier:
         with self._lock:
             if self._registration is None:
                 cells = self._activation_shape()[1:]
-                self._registration = measure(self._centroids, cells, (self.card.input.rows, self.card.input.columns))
+                self._registration = measure(self._fields, cells, (self.card.input.rows, self.card.input.columns))
             return self._registration
 
-    def _centroids(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
-        return np.stack([self._centroid(probe) for probe in probes])
+    def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
+        return np.stack([self._field(probe) for probe in probes])
 
-    def _centroid(self, probe: Probe) -> NDArray[np.float64]:
-        """Centroid of the squared gradient of one cell, its channels mixed with random signs, on a random input."""
+    def _field(self, probe: Probe) -> NDArray[np.float64]:
+        """Field of one cell's squared gradient, its channels mixed with random signs, on a random input."""
         source = np.random.default_rng(probe.seed)
         noise = source.standard_normal(self._blank_batch().shape).astype(np.float32)
         with torch.inference_mode(False), torch.enable_grad(), self._tapped() as tap:
@@ -182,7 +182,7 @@ class TorchClassifier:
             signs = self._tensor(source.choice((-1.0, 1.0), output.shape[1]).astype(np.float32))
             cell = (output[0, :, probe.cell[0], probe.cell[1]] * signs).sum()
             (gradient,) = torch.autograd.grad(cell, batch)
-        return squared_centroid(_array(gradient)[0])
+        return gradient_field(_array(gradient)[0])
 
 
 def _heard(tap: _Tap) -> Tensor:

@@ -45,7 +45,8 @@ ABOUT_MAPS: Final = (
     "model's score, not where disease is, and reading it needs training."
 )
 ABOUT_SCORES: Final = (
-    "Certainty of Finding is the model's score for the presence of a finding: present from the threshold on, absent below."
+    "Certainty of Finding is the model's score for the presence of a finding: present from the threshold on, absent "
+    "below it."
 )
 ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 LISTED: Final = 40

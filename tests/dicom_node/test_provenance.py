@@ -86,7 +86,7 @@ def test_kinds_and_facts_tell_results_apart(results: ModuleType) -> None:
 
 def test_a_time_without_zone_is_refused(results: ModuleType) -> None:
     with pytest.raises(ValueError, match="time zone"):
-        results.provenance(study(), created=datetime(2026, 1, 1))  # noqa: DTZ001
+        results.provenance(study(), created=datetime(2026, 1, 1))
 
 
 @pytest.mark.parametrize("key", sorted(set(CONCEPTS) - {"pixels"}))

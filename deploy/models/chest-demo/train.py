@@ -149,7 +149,8 @@ def optimisation(model: Supervised, steps: int, args: argparse.Namespace) -> tup
     ]
     optimiser = torch.optim.AdamW(groups, lr=args.rate, weight_decay=args.decay)
     rates = [args.rate, args.rate * GAIN_RATE]
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps + 1, pct_start=args.warm_up)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps + 1, pct_start=args.warm_up)
+    return optimiser, cycle
 
 
 def work(rank: int, model: Supervised, args: argparse.Namespace) -> None:
@@ -194,7 +195,7 @@ def work(rank: int, model: Supervised, args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train with single-threaded workers that update one shared model without waiting for each other.
 
-    "Hogwild" (Niu et al., NeurIPS 2011). It suits a busy machine; the price is that a seed doesn't repeat a run exactly.
+    "Hogwild" (Niu et al., NeurIPS 2011). It suits a busy machine; the price: a seed doesn't repeat a run exactly.
     """
     torch.manual_seed(args.seed)
     model = Supervised(untrained().to(memory_format=torch.channels_last))

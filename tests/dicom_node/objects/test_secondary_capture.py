@@ -40,9 +40,7 @@ def test_pixels_return_identical(real_image: RealImage, results: ModuleType) -> 
 
 
 @pytest.mark.parametrize("shape", [(11, 10, 3), (10, 11, 3), (10, 10), (10, 10, 4), (0, 10, 3)])
-def test_odd_or_other_pixels_are_refused(
-    shape: tuple[int, ...], real_image: RealImage, results: ModuleType
-) -> None:
+def test_odd_or_other_pixels_are_refused(shape: tuple[int, ...], real_image: RealImage, results: ModuleType) -> None:
     header = read_header(real_image("CT_small.dcm"))
     capture = Capture(header=header, card=results.CARD, kind="panel", title="methods compared")
     with pytest.raises(ObjectError):
@@ -77,7 +75,7 @@ def test_a_ct_picture_lies_where_its_image_lies(overlay: Callable[..., tuple[Cap
     header = capture.header
     assert [float(each) for each in result.PixelSpacing] == [float(each) for each in header.PixelSpacing]
     assert result.FrameOfReferenceUID == header.FrameOfReferenceUID
-    assert [float(each) for each in result.ImagePositionPatient] == [float(each) for each in header.ImagePositionPatient]
+    assert list(map(float, result.ImagePositionPatient)) == list(map(float, header.ImagePositionPatient))
     assert list(result.PatientOrientation) == ["L", "P"]
 
 

@@ -63,7 +63,8 @@ def test_a_wrongly_declared_character_set_is_read_and_its_bytes_are_kept(tmp_pat
 
 
 def test_an_unknown_character_set_is_read(tmp_path: Path) -> None:
-    body = pack("<HH2sH", 0x0008, 0x0005, b"CS", 10) + b"KLINGON_1 " + pack("<HH2sH", 0x0010, 0x0010, b"PN", 4) + b"A^B "
+    body = pack("<HH2sH", 0x0008, 0x0005, b"CS", 10) + b"KLINGON_1 "
+    body += pack("<HH2sH", 0x0010, 0x0010, b"PN", 4) + b"A^B "
     assert str(read_header(part10(tmp_path, body)).PatientName) == "A^B"
 
 

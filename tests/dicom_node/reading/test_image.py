@@ -37,7 +37,7 @@ def test_window_is_applied_as_the_standard_says(film: NDArray[np.uint16], twin: 
     assert expected(film).std() > 0.1
 
 
-def lut(film: NDArray[np.uint16], values: NDArray[np.float64], first: int, bits: int) -> Sequence:
+def lut(values: NDArray[np.float64], first: int, bits: int) -> Sequence:
     item = Dataset()
     item.LUTDescriptor = [len(values), first, bits]
     item["LUTDescriptor"].VR = "US"
@@ -54,7 +54,8 @@ def grey_twins(film: NDArray[np.uint16]) -> dict[str, tuple[NDArray[Any], dict[s
     levels = np.arange(4096, dtype=np.float64)
     curve = np.clip((levels - 1899.5) / 2999 + 0.5, 0, 1) * 65535
     signed = (film.astype(np.int32) - 2048).astype(np.int16)
-    dirty_signed = ((signed.astype(np.int64) & 0x0FFF) | (noise.astype(np.int64) << 12)).astype(np.uint16).view(np.int16)
+    low_bits, high_bits = signed.astype(np.int64) & 0x0FFF, noise.astype(np.int64) << 12
+    dirty_signed = (low_bits | high_bits).astype(np.uint16).view(np.int16)
     offset = {"RescaleSlope": 1, "RescaleIntercept": 2048, "PixelRepresentation": 1}
     return {
         "MONOCHROME1": (inverse, {"PhotometricInterpretation": "MONOCHROME1", **mirrored}),
@@ -66,17 +67,20 @@ def grey_twins(film: NDArray[np.uint16]) -> dict[str, tuple[NDArray[Any], dict[s
         "negative slope": (inverse, {"RescaleSlope": -1, "RescaleIntercept": 4095, **WINDOW}),
         "several windows": (film, {"WindowCenter": [1900, 40], "WindowWidth": [3000, 400]}),
         "LINEAR_EXACT": (film, {"WindowCenter": 1899.5, "WindowWidth": 2999, "VOILUTFunction": "LINEAR_EXACT"}),
-        "VOI LUT": (film, {"VOILUTSequence": lut(film, curve, 0, 16)}),
-        "VOI LUT before window": (film, {"VOILUTSequence": lut(film, curve, 0, 16), "WindowCenter": 1, "WindowWidth": 2}),
-        "VOI LUT of 12 bits said to be 16": (film, {"VOILUTSequence": lut(film, curve / 65535 * 4095, 0, 16)}),
-        "modality LUT": (inverse, {"ModalityLUTSequence": lut(film, 4095 - levels, 0, 16), **WINDOW}),
+        "VOI LUT": (film, {"VOILUTSequence": lut(curve, 0, 16)}),
+        "VOI LUT before window": (
+            film,
+            {"VOILUTSequence": lut(curve, 0, 16), "WindowCenter": 1, "WindowWidth": 2},
+        ),
+        "VOI LUT of 12 bits said to be 16": (film, {"VOILUTSequence": lut(curve / 65535 * 4095, 0, 16)}),
+        "modality LUT": (inverse, {"ModalityLUTSequence": lut(4095 - levels, 0, 16), **WINDOW}),
         "dirty high bits": (film | (noise << 12), WINDOW),
         "left-aligned": ((film << 4) | noise, {"HighBit": 15, **WINDOW}),
         "signed": (signed, {**offset, **WINDOW}),
         "signed with dirty bits": (dirty_signed, {**offset, **WINDOW}),
         "signed VOI LUT": (
             signed,
-            {"PixelRepresentation": 1, "VOILUTSequence": lut(film, curve, 63488, 16)},
+            {"PixelRepresentation": 1, "VOILUTSequence": lut(curve, 63488, 16)},
         ),
         "32 bits": (film.astype(np.uint32), {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31, **WINDOW}),
         "big endian": (film, {"syntax": uid.ExplicitVRBigEndian, **WINDOW}),
