@@ -112,19 +112,16 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
 
     Parameters
     ----------
-    image : Image
-    classifier : Classifier
+    image, classifier : Image, Classifier
     methods : sequence of Method
-    findings : sequence of Finding
-        Each of a label of this classifier.
+    findings : sequence of Finding, each of a label of this classifier
     options : ExplainOptions, optional
     timed : callable, optional
-        Told the name and the seconds of each step: ``activations and gradients``, then every method. Masked passes
-        that several methods share are counted where they were needed first.
+        Told the name and seconds of each step: ``activations and gradients``, then every method by its full name.
 
     Returns
     -------
-    tuple of Explanation, one for each finding in the order given
+    one Explanation for each finding in the order given
 
     Raises
     ------

@@ -19,7 +19,7 @@ def linear_head(derivatives: Callable[[NDArray[np.float32]], NDArray[np.float32]
     """Weights (K, Ch) with ``logit = bias + weights @ mean(activations)``, or None when there are none.
 
     The head is such a layer when its derivatives are the same everywhere in space and at random activations of both
-    signs and very different sizes: any gate, attention or second layer would show.
+    signs and very different sizes: any gate or second layer would show.
 
     Parameters
     ----------

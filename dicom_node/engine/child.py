@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -115,11 +115,7 @@ class Child:
 
     def _read(self, deadline: float) -> dict[str, Any]:
         while b"\n" not in self._buffer:
-            remaining = deadline - time.monotonic()
-            ready = select.select([self._answers], [], [], max(0.0, remaining))[0]
-            if not ready:
-                raise ChildTimedOut(self.limits.wall_seconds)
-            received = os.read(self._answers, 1 << 16)
+            received = self._receive(deadline)
             if not received or len(self._buffer) > MAXIMUM_ANSWER_BYTES:
                 raise ChildCrashed(self._how_it_died())
             self._buffer += received
@@ -132,10 +128,21 @@ class Child:
             raise ChildCrashed("it answered what is not an object")
         return answer
 
-    def _how_it_died(self) -> str:
-        assert self._process is not None  # noqa: S101 - for the type checker
+    def _receive(self, deadline: float) -> bytes:
+        """What came next; nothing at the end of the pipe."""
         try:
-            code = self._process.wait(timeout=5)
+            if not select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise ChildTimedOut(self.limits.wall_seconds)
+            return os.read(self._answers, 1 << 16)
+        except (OSError, ValueError):  # the pool was stopped and the pipe closed meanwhile
+            return b""
+
+    def _how_it_died(self) -> str:
+        process = self._process
+        if process is None:
+            return "it was stopped"
+        try:
+            code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "it closed its pipe"
         if code < 0:
@@ -189,8 +196,9 @@ class ChildPool:
         return self._stopping.is_set()
 
     def warm(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Give every child the same request (load the models), one after another; answers in order."""
-        return [child.call(request) for child in self._all]
+        """Give every child the same request (load the models), each as it becomes free; answers in that order."""
+        with ExitStack() as held:
+            return [held.enter_context(self.child()).call(request) for _ in self._all]
 
     def stop(self) -> None:
         """End all children; what they were doing is taken up again after the next start."""

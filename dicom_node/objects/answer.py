@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+from pydicom import uid
 from pydicom.dataset import Dataset
 
 from cam_core.card import ModelCard
 from cam_core.explanation import Explanation
 from cam_core.finding import Finding, Prediction
 from dicom_node.provenance import CONCEPTS, ClinicalStatus, Concept, Reason
+from dicom_node.reading.groups import frame_count
 from dicom_node.reading.selection import LeftOut
+
+SINGLE_FRAME: Final = frozenset(
+    {
+        uid.ComputedRadiographyImageStorage,
+        uid.CTImageStorage,
+        uid.MRImageStorage,
+        uid.PositronEmissionTomographyImageStorage,
+        uid.SecondaryCaptureImageStorage,
+        uid.UltrasoundImageStorage,
+    }
+)
+"""Classes whose instances have one frame, whatever Number of Frames says; no frame may be named (PS3.3 10.3)."""
 
 PictureKind = Literal["overlay", "panel", "notice"]
 
@@ -117,8 +131,8 @@ class StudyAnswer:
 
 
 def reference_to(header: Dataset, frame: int | None = None) -> Reference:
-    """Refer to an instance; `frame` from 0 is named only where the object has several."""
-    several = int(header.get("NumberOfFrames") or 1) > 1
+    """Refer to an instance; `frame` from 0 is named only where the object, and its class, has several."""
+    several = frame_count(header) > 1 and header.SOPClassUID not in SINGLE_FRAME
     return Reference(
         sop_class_uid=str(header.SOPClassUID),
         sop_instance_uid=str(header.SOPInstanceUID),
@@ -150,7 +164,8 @@ def headline(answer: StudyAnswer) -> str:
     words = "; ".join(reason.words for reason in answer.reasons) or "no reason was recorded"
     if not answer.status.answered:
         verb = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
-        return f"{verb} ({answer.status.value}): {words}."
+        kind = "" if answer.status.value in words else f" ({answer.status.value})"
+        return f"{verb}{kind}: {words}."
     highest: dict[str, float] = {}
     for finding in findings_present(answer):
         highest[finding.label.code.meaning] = max(finding.probability, highest.get(finding.label.code.meaning, 0.0))

@@ -25,6 +25,9 @@ KIND_OF_SERIES: Final = {"overlay": "secondary-capture", "panel": "secondary-cap
 NOT_FOR_DIAGNOSIS: Final = "AI-generated. Not for primary diagnosis."
 EXPLAINS: Final = "An activation map explains the model; it is not ground truth."
 DEMONSTRATION: Final = "Demonstration model, not for clinical use."
+UNPAIRED: Final = frozenset({"CHEST", "ABDOMEN", "PELVIS", "HEAD", "SKULL", "BRAIN", "NECK", "SPINE", "HEART", "LIVER"})
+"""Body parts of which there is one: no side has to be stated (PS3.3 C.7.3.1, Laterality)."""
+
 HEADS: Final = frozenset({"HEAD", "SKULL", "FACE", "ORBIT", "JAW", "SINUS", "HEADNECK"})
 LOSSY: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, "1.2.840.10008.1.2.4.81"})
 
@@ -172,8 +175,10 @@ def _general_image(result: Dataset, capture: Capture) -> None:
     if part is not None:
         result.BodyPartExamined = part
     result.RecognizableVisualFeatures = "YES" if part in HEADS else "NO"
-    copy_elements(header, result, [word for word in ("Laterality", "ImageLaterality") if header.get(word)])
-    if part is None and "Laterality" not in result and "ImageLaterality" not in result:
+    side = header.get("ImageLaterality") or header.get("Laterality")
+    if side in ("R", "L", "U", "B"):
+        result.ImageLaterality = side
+    elif part not in UNPAIRED:
         result.ImageLaterality = "U"
     result.PatientOrientation = patient_orientation(header, capture.frame) if capture.kind != "notice" else None
 

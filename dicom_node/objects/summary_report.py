@@ -33,6 +33,7 @@ from dicom_node.objects.answer import (
 )
 from dicom_node.objects.document import DocumentKind, document, document_reference
 from dicom_node.provenance import CONCEPTS, ClinicalStatus, Provenance, presence_concept, processing_summary
+from dicom_node.reading.groups import frame_count
 
 SUMMARY: Final = DocumentKind(kind="summary-report", sop_class_uid=ComprehensiveSRStorage, title="AI report")
 
@@ -178,7 +179,7 @@ def image_words(one: ImageAnswer) -> str:
     for keyword, word in (("SeriesNumber", "series"), ("InstanceNumber", "instance")):
         if header.get(keyword) is not None:
             parts.append(f"{word} {header.get(keyword)}")
-    if int(header.get("NumberOfFrames") or 1) > 1:
+    if frame_count(header) > 1:
         parts.append(f"frame {one.frame + 1}")
     return ", ".join(parts)
 

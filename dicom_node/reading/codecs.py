@@ -110,10 +110,8 @@ def stored_values(data_set: Dataset, frame: int, limits: Limits) -> tuple[NDArra
             warnings.simplefilter("ignore")  # texts may hold values of the file
             decoder: Any = get_decoder(uid.UID(syntax))
             values, facts = decoder.as_array(data_set, index=frame, decoding_plugin=PLUGINS[syntax], **options)
-    except PARSER_FAILURES as failure:
-        raise UndecodablePixels(syntax, f"the decoder gave up ({type(failure).__name__})") from failure
-    except RuntimeError as failure:  # what pylibjpeg, pyjpegls and pydicom raise for a refused codestream
-        raise UndecodablePixels(syntax, "the decoder refused the pixels") from failure
+    except (*PARSER_FAILURES, RuntimeError) as failure:  # the latter for a codestream that a decoder refused
+        raise UndecodablePixels(syntax, f"the decoder refused the pixels ({type(failure).__name__})") from failure
     return values, str(facts["photometric_interpretation"])
 
 

@@ -21,6 +21,14 @@ def frame_item(header: Dataset, frame: int, keyword: str) -> Dataset:
     return next(functional_groups(header, frame, keyword), header)
 
 
+def frame_count(header: Dataset) -> int:
+    """Number of Frames; 1 where it is absent or no number."""
+    try:
+        return max(int(header.get("NumberOfFrames") or 1), 1)
+    except (TypeError, ValueError):
+        return 1
+
+
 def spacing_mm(header: Dataset, frame: int = 0) -> tuple[float, float] | None:
     """Distance of pixel centres in the patient (row, column), mm; None when it is not known.
 

@@ -10,7 +10,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO, Final, cast
 
 from pydicom import dcmread
@@ -159,7 +158,7 @@ def _inflated(path: Path, file: ClampedFile, limits: Limits) -> DicomBytesIO | N
 
 def _settled(parsed: Dataset, limits: Limits) -> Header:
     """Convert every element now, so that no later access can fail, and keep the texts' bytes."""
-    verbatim = MappingProxyType(dict(_verbatim_texts(parsed)))
+    verbatim = dict(_verbatim_texts(parsed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -11,6 +11,7 @@ from pydicom import uid
 from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 
+from dicom_node.errors import NotAnImage, ReadingError, UndecodablePixels, UnreadableFile
 from dicom_node.provenance import Reason
 from dicom_node.reading.codecs import decodable
 
@@ -116,6 +117,18 @@ def left_out_entry(header: Dataset, reason: Reason) -> LeftOut:
         series_instance_uid=str(header.get("SeriesInstanceUID", "")),
         reason=reason,
     )
+
+
+def reason_for(error: ReadingError) -> Reason:
+    """What a report says about an instance that could not be read."""
+    if isinstance(error, NotAnImage):
+        return Reason(kind="not-an-image", words=f"{error.sop_class} holds no image", concept="not supported")
+    if isinstance(error, UndecodablePixels):
+        words = f"Its pixels can't be decoded: {error}"
+        return Reason(kind="undecodable", words=words, concept="incorrectly formatted")
+    if isinstance(error, UnreadableFile):
+        return Reason(kind="unreadable", words=f"It can't be read: {error}", concept="incorrectly formatted")
+    return Reason(kind="unsupported", words=f"It is not supported: {error}", concept="not supported")
 
 
 def why_left_out(header: Dataset) -> Reason | None:

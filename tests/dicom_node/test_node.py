@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from dicom_node.config import parse_config
@@ -162,7 +162,7 @@ def test_our_results_coming_back_are_stored_and_never_processed(tmp_path, tiny_c
         ours = list(pacs.received.values())
         for one in ours:
             one.file_meta = source.file_meta.__class__()
-            one.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         assert set(send(node, *ours)) == {0x0000}
         time.sleep(1.5)
         assert len(all_jobs(node, source.StudyInstanceUID)) == 1

@@ -59,7 +59,6 @@ def study() -> Dataset:
     [
         {"study_uid": "2.25.6"},
         {"route": "other"},
-        {"job_id": "other"},
         {"model_sha256": "0" * 64},
         {"pipeline_version": "9"},
         {"settings_digest": "9"},
@@ -72,6 +71,11 @@ def test_whatever_decides_the_content_decides_the_uid(change: dict[str, str], re
     assert series_uid(first, "secondary-capture") != series_uid(second, "secondary-capture")
     assert result_uid(first, "summary-report") != result_uid(second, "summary-report")
     assert result_uid(first, "summary-report") == result_uid(results.provenance(study()), "summary-report")
+
+
+def test_which_job_it_was_does_not_decide_the_uid(results: ModuleType) -> None:
+    first = results.provenance(study())
+    assert result_uid(first, "summary-report") == result_uid(replace(first, job_id="other"), "summary-report")
 
 
 def test_kinds_and_facts_tell_results_apart(results: ModuleType) -> None:

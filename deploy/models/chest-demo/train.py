@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -108,10 +110,10 @@ def targets(shares: torch.Tensor) -> torch.Tensor:
 
 def epoch(
     model: Supervised, bank: Bank, order: npt.NDArray[np.int64], step: Any, args: argparse.Namespace
-) -> tuple[float, float]:
-    """Train once through `order`; returns the mean label loss and the mean cell loss."""
+) -> tuple[float, float, bool]:
+    """Train once through `order`; returns the mean label loss, the mean cell loss and whether to go on."""
     model.train()
-    sums = np.zeros(2)
+    sums = np.zeros(3)
     batches = [order[i : i + args.batch] for i in range(0, len(order) - args.batch + 1, args.batch)]
     for picks in batches:
         images = normalised(varied(bank.take(picks, "images")[:, None].float() / 255))
@@ -119,9 +121,10 @@ def epoch(
             answer = model(images.contiguous(memory_format=torch.channels_last))
         labels, wanted = bank.take(picks, "labels").float(), targets(bank.take(picks, "cells"))
         parts = loss_of(answer, labels, wanted, args.cell_weight)
-        step(parts[0] + parts[1])
-        sums += [parts[0].item(), parts[1].item()]
-    return float(sums[0] / len(batches)), float(sums[1] / len(batches))
+        sums += [parts[0].item(), parts[1].item(), 1]
+        if not step(parts[0] + parts[1]):
+            return float(sums[0] / sums[2]), float(sums[1] / sums[2]), False
+    return float(sums[0] / sums[2]), float(sums[1] / sums[2]), True
 
 
 @torch.no_grad()
@@ -141,16 +144,28 @@ def auc(model: Any, bank: Bank, picks: npt.NDArray[np.int64]) -> list[float]:
     return areas
 
 
-def optimisation(model: Supervised, steps: int, args: argparse.Namespace) -> tuple[Any, Any]:
-    """Return AdamW and its one-cycle schedule over `steps`."""
+def optimiser_of(model: Supervised, args: argparse.Namespace) -> torch.optim.AdamW:
+    """Return AdamW with a faster rate for the gains and offsets."""
     groups = [
-        {"params": list(model.network.parameters())},
-        {"params": [model.log_gain, model.offset], "weight_decay": 0.0},
+        {"params": list(model.network.parameters()), "share": 1.0},
+        {"params": [model.log_gain, model.offset], "share": GAIN_RATE, "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups, lr=args.rate, weight_decay=args.decay)
-    rates = [args.rate, args.rate * GAIN_RATE]
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps + 1, pct_start=args.warm_up)
-    return optimiser, cycle
+    return torch.optim.AdamW(groups, lr=args.rate, weight_decay=args.decay)
+
+
+def pace(progress: float, warm_up: float) -> float:
+    """Return the learning rate's factor: a linear rise, then half a cosine to 0. `progress` 0..1."""
+    if progress < warm_up:
+        return 0.05 + 0.95 * progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
+
+
+def keep(model: Supervised, bank: Bank, held: npt.NDArray[np.int64], out: Path) -> str:
+    """Save the plain network, and the state for ``--start`` beside it; returns the validation areas as text."""
+    plain = model.folded()
+    save(plain, out)
+    save(model, out.with_suffix(".state.safetensors"))
+    return " ".join(f"{area:.3f}" for area in auc(plain, bank, held))
 
 
 def work(rank: int, model: Supervised, args: argparse.Namespace) -> None:
@@ -160,36 +175,38 @@ def work(rank: int, model: Supervised, args: argparse.Namespace) -> None:
     bank = Bank(args.bank)
     total = len(bank.where)
     held, order = np.arange(total - args.validation, total), np.arange(total - args.validation)
-    optimiser, schedule = optimisation(model, args.epochs * (len(order) // args.workers // args.batch), args)
+    optimiser, steps = optimiser_of(model, args), args.epochs * (len(order) // args.workers // args.batch)
     average = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     averaged: Any = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     parameters = list(model.parameters())
+    begun, done = time.monotonic(), itertools.count(1)
 
-    def step(loss: torch.Tensor) -> None:
+    def step(loss: torch.Tensor) -> bool:
+        progress = max(next(done) / steps, (time.monotonic() - begun) / (60 * args.minutes))
+        for group in optimiser.param_groups:
+            group["lr"] = args.rate * group["share"] * pace(progress, args.warm_up)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 2.0)
         optimiser.step()
-        schedule.step()
         if rank == 0:
             averaged.update_parameters(model)
+        return progress < 1
 
     said = {name: str(value) for name, value in vars(args).items() if name not in ("out", "log", "bank", "start")}
     lines = [f"arguments {said} films {len(order)} parameters {sum(p.numel() for p in model.network.parameters())}"]
-    begun = time.monotonic()
     for number in range(args.epochs):
         shuffled = np.random.default_rng([args.seed, number]).permutation(order)
-        by_label, by_cell = epoch(model, bank, shuffled[rank :: args.workers], step, args)
+        by_label, by_cell, more = epoch(model, bank, shuffled[rank :: args.workers], step, args)
         if rank == 0:
-            plain = averaged.module.folded()
-            areas = " ".join(f"{a:.3f}" for a in auc(plain, bank, held))
+            areas = keep(averaged.module, bank, held, args.out)
             lines.append(
                 f"epoch {number + 1} label-loss {by_label:.4f} cell-loss {by_cell:.4f} validation-auc {areas} "
                 f"seconds {time.monotonic() - begun:.0f}"
             )
             args.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            save(plain, args.out)
-            save(averaged.module, args.out.with_suffix(".state.safetensors"))
+        if not more:
+            break
 
 
 def train(args: argparse.Namespace) -> None:
@@ -218,6 +235,7 @@ def main() -> None:
     parser.add_argument("--cell-weight", type=float, default=4.0)
     parser.add_argument("--validation", type=int, default=600)
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--minutes", type=float, default=1e6, help="end here, the learning rate paced to it")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--warm-up", type=float, default=0.15, help="share of the steps with a rising learning rate")
     parser.add_argument("--start", type=Path, help="the .state.safetensors of an earlier run")

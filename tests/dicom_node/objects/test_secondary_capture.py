@@ -163,6 +163,40 @@ def test_orientation_from_the_axes(axes: list[float], letters: list[str]) -> Non
     assert patient_orientation(Dataset(), 0) is None
 
 
+@pytest.mark.parametrize(
+    ("part", "sides", "expected"),
+    [
+        ("CHEST", {}, None),
+        ("CHEST", {"Laterality": "L"}, "L"),
+        ("HAND", {"Laterality": "R"}, "R"),
+        ("HAND", {"ImageLaterality": "L", "Laterality": "R"}, "L"),
+        ("HAND", {}, "U"),
+        ("HAND", {"Laterality": ""}, "U"),
+    ],
+)
+def test_the_side_is_stated_where_there_are_two(
+    part: str,
+    sides: dict[str, str],
+    expected: str | None,
+    overlay: Callable[..., tuple[Capture, Dataset]],
+    real_image: RealImage,
+) -> None:
+    header = read_header(real_image("CT_small.dcm"))
+    header.BodyPartExamined = part
+    for keyword, side in sides.items():
+        setattr(header, keyword, side)
+    capture, _ = overlay("CT_small.dcm")
+    result = Dataset()
+    secondary_capture._general_image(result, replace(capture, header=header))
+    assert result.get("ImageLaterality") == expected
+    assert "Laterality" not in result
+
+
+def test_a_frame_is_not_named_where_the_class_has_none(overlay: Callable[..., tuple[Capture, Dataset]]) -> None:
+    _, result = overlay("OBXXXX1A_2frame.dcm")
+    assert "ReferencedFrameNumber" not in result.SourceImageSequence[0]
+
+
 def test_the_profile_is_small_srgb_of_a_permitted_class() -> None:
     profile = srgb_profile()
     assert profile[12:16] == b"scnr"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from struct import pack
 
@@ -51,6 +52,11 @@ def test_texts_are_kept_as_received(real_image: RealImage) -> None:
     assert header.verbatim[0x00100020] == ("LO", header.PatientID.encode() + b" " * (len(header.PatientID) % 2))
     assert 0x00100010 in header.verbatim
     assert 0x00100030 not in header.verbatim
+
+
+def test_a_copy_keeps_the_texts_bytes(real_image: RealImage) -> None:
+    header = read_header(real_image("CT_small.dcm"))
+    assert deepcopy(header).verbatim == header.verbatim != {}
 
 
 def test_a_wrongly_declared_character_set_is_read_and_its_bytes_are_kept(tmp_path: Path) -> None:

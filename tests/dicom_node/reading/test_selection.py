@@ -11,9 +11,10 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
+from dicom_node.errors import ReadingError
 from dicom_node.objects import part10
-from dicom_node.reading import read_header
-from dicom_node.reading.selection import select, why_left_out
+from dicom_node.reading import read_header, read_image
+from dicom_node.reading.selection import reason_for, select, why_left_out
 
 RealImage = Callable[[str], Path]
 
@@ -109,6 +110,23 @@ def test_a_study_is_divided_completely_and_in_order() -> None:
     selection = select([*headers, report])
     assert [one.InstanceNumber for one in selection.images] == [1, 2, 3]
     assert [entry.sop_instance_uid for entry in selection.left_out] == ["2.25.99"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "concept"),
+    [
+        ("MR_truncated.dcm", "undecodable", "incorrectly formatted"),
+        ("test-SR.dcm", "not-an-image", "not supported"),
+        ("liver_1frame.dcm", "unsupported", "not supported"),
+        ("rtplan_truncated.dcm", "unreadable", "incorrectly formatted"),
+    ],
+)
+def test_a_failed_reading_becomes_a_reason(name: str, kind: str, concept: str, real_image: RealImage) -> None:
+    with pytest.raises(ReadingError) as caught:
+        read_image(real_image(name))
+    reason = reason_for(caught.value)
+    assert (reason.kind, reason.concept) == (kind, concept)
+    assert str(real_image(name)) not in reason.words
 
 
 def test_real_files(real_image: RealImage) -> None:
