@@ -134,7 +134,7 @@ def record(
 
 
 def postpone(connection: Connection, peer: str, *, until: float) -> None:
-    """A peer can't be reached: let everything that waits for it wait, so that it is knocked at once, not once a study."""
+    """A peer can't be reached: what waits for it waits, so that its door is tried once, not once for each study."""
     which = (delivery.c.peer == peer) & (delivery.c.state == DeliveryState.PENDING) & (delivery.c.next_attempt < until)
     connection.execute(update(delivery).where(which).values(next_attempt=until))
 

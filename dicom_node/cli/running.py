@@ -137,9 +137,8 @@ def _why(job: dict[str, Any]) -> str:
 
 def _print_study(found: dict[str, Any]) -> None:
     row = found["study"]
-    say(
-        f"study {row['study_uid']}: {row['state']}, generation {row['generation']}; {row['reason'] or row['rule'] or ''}"
-    )
+    why = row["reason"] or row["rule"] or ""
+    say(f"study {row['study_uid']}: {row['state']}, generation {row['generation']}; {why}")
     instances = [
         (one["sop_instance_uid"], one["sop_class_uid"], one["size"], one["role"]) for one in found["instances"]
     ]

@@ -71,7 +71,7 @@ def test_a_missing_or_broken_file_is_told(tmp_path):
         load_config(tmp_path / "none.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("[node\n")
-    with pytest.raises(ConfigurationError, match="broken.toml"):
+    with pytest.raises(ConfigurationError, match=r"broken\.toml"):
         load_config(broken)
 
 

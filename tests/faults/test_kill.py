@@ -16,6 +16,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from storage import audit, jobs, outbox, studies
 from storage.database import Database
+from storage.errors import UnknownStudy
 
 KILLS = int(os.environ.get("CAMNODE_KILLS", "6"))
 CARD = Path(__file__).parents[2] / "deploy" / "models" / "chest-demo" / "model.toml"
@@ -109,7 +110,7 @@ def delivered(database, study_uid):
     with database.reading() as connection:
         try:
             studies.study_by_uid(connection, study_uid)
-        except Exception:
+        except UnknownStudy:
             return False
         found = jobs.of_study(connection, study_uid)
         states = [one.state for each in found for one in outbox.of_job(connection, each.job_id)]

@@ -69,7 +69,7 @@ class Orthanc:
 
     def fetch(self, path: str) -> bytes:
         """A resource as it comes. Raises `urllib.error.HTTPError`."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=20) as answer:
             return bytes(answer.read())
 
     def instances(self) -> list[dict[str, Any]]:

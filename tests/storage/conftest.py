@@ -32,7 +32,7 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if os.environ.get("CAMNODE_REQUIRE_COMPONENTS") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    folder = Path(f"/tmp/camnode-pg-{os.getpid()}")  # noqa: S108 - the postgres account can't enter pytest's folder
+    folder = Path(f"/tmp/camnode-pg-{os.getpid()}")
     folder.mkdir(mode=0o755)
     account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
     if account:

@@ -146,6 +146,13 @@ def test_a_study_without_images_is_answered_from_any_header(real_image: RealImag
     assert ("Procedure Description", "Images read: none") in said
 
 
+def test_a_header_with_nonsense_in_it_is_answered(real_image: RealImage, results: ModuleType) -> None:
+    header = read_header(real_image("badVR.dcm"))
+    assert header.NumberOfFrames == "1A"
+    refused = StudyAnswer(status=ClinicalStatus.UNSUPPORTED, header=header, card=results.CARD)
+    assert ("Procedure Description", "Images read: none") in shown(refused, results)
+
+
 def test_left_out_instances_are_listed_or_counted(answer: StudyAnswer, results: ModuleType) -> None:
     entries = tuple(
         LeftOut(
