@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
-from dicom_node.objects.answer import Reference, StudyAnswer
+from dicom_node.objects.answer import Reference, StudyAnswer, headline
 from dicom_node.objects.header import Identity, common_header
 from dicom_node.provenance import Provenance, result_uid, series_uid
 
@@ -23,10 +23,13 @@ class DocumentKind:
 
 
 def document_reference(kind: DocumentKind, answer: StudyAnswer, provenance: Provenance) -> Reference:
-    """How other objects refer to the report; known before it is built."""
+    """How other objects refer to the report; known before it is built.
+
+    What it says is part of its UID: a failure that is mended later is another report, never other bytes under one UID.
+    """
     return Reference(
         sop_class_uid=kind.sop_class_uid,
-        sop_instance_uid=result_uid(provenance, kind.kind, *kind.facts),
+        sop_instance_uid=result_uid(provenance, kind.kind, *kind.facts, answer.status.value, headline(answer)),
         series_instance_uid=series_uid(provenance, kind.kind),
         study_instance_uid=str(answer.header.StudyInstanceUID),
     )

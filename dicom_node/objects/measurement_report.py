@@ -36,9 +36,7 @@ from dicom_node.objects.document import DocumentKind, document, document_referen
 from dicom_node.objects.header import plain
 from dicom_node.provenance import CONCEPTS, Provenance, tracking_uid, visual_explanation
 
-REPORT: Final = DocumentKind(
-    kind="measurement-report", sop_class_uid=Comprehensive3DSRStorage, title="AI regions"
-)
+REPORT: Final = DocumentKind(kind="measurement-report", sop_class_uid=Comprehensive3DSRStorage, title="AI regions")
 FALLBACK: Final = DocumentKind(
     kind="measurement-report-fallback", sop_class_uid=ComprehensiveSRStorage, title="AI regions"
 )

@@ -78,7 +78,7 @@ def picture_of(capture: Capture, provenance: Provenance) -> Picture:
     kind = KIND_OF_SERIES[capture.kind]
     label = capture.finding.label.name if capture.finding else ""
     source_uid = str(capture.header.SOPInstanceUID) if capture.kind != "notice" else ""
-    facts = (capture.kind, source_uid, str(capture.frame), label, capture.method)
+    facts = (capture.kind, source_uid, str(capture.frame), label, capture.method, capture.derivation)
     reference = Reference(
         sop_class_uid=SecondaryCaptureImageStorage,
         sop_instance_uid=result_uid(provenance, kind, *facts),

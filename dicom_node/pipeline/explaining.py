@@ -18,7 +18,7 @@ from dicom_node.objects.secondary_capture import Capture, picture_of
 from dicom_node.pipeline.clock import Clock
 from dicom_node.pipeline.reading import ReadImage
 from dicom_node.pipeline.request import JobRequest
-from dicom_node.provenance import Provenance
+from dicom_node.provenance import ClinicalStatus, Provenance
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +121,8 @@ def _map_warnings(explanations: tuple[Explanation, ...]) -> Iterator[str]:
 
 def draw_notice(answer: StudyAnswer, request: JobRequest) -> Drawn:
     """A picture that says in words why there is no map, for whoever looks at pictures only."""
-    lines = [headline(answer), *(f"{reason.words}." for reason in answer.reasons[1:])]
-    picture = render_notice(None, "AI not performed", lines, style=request.output.style(answer.card))
-    capture = Capture(header=answer.header, card=answer.card, kind="notice", title="AI not performed")
+    words = headline(answer)
+    title = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
+    picture = render_notice(None, title, [words], style=request.output.style(answer.card))
+    capture = Capture(header=answer.header, card=answer.card, kind="notice", title=title, derivation=words)
     return Drawn(pixels=picture.pixels, capture=capture)

@@ -8,12 +8,12 @@ from pydicom.dataset import Dataset
 
 from cam_core.card import ModelCard
 from cam_core.image import Image
-from dicom_node.errors import NoHeader, NotAnImage, ReadingError, UnreadableFile
+from dicom_node.errors import NoHeader, ReadingError
 from dicom_node.pipeline.clock import Clock
 from dicom_node.provenance import ClinicalStatus, Reason
 from dicom_node.reading import indication, read_header, read_image
 from dicom_node.reading.codecs import number_of_frames
-from dicom_node.reading.selection import LeftOut, left_out_entry, select
+from dicom_node.reading.selection import LeftOut, left_out_entry, reason_for, select
 
 #: a study with more indicated images is answered on the first ones, and says so
 MAXIMUM_IMAGES = 20
@@ -68,7 +68,7 @@ def read_study(files: Sequence[Path], card: ModelCard, clock: Clock) -> StudyRea
             try:
                 image = read_image(paths[str(header.SOPInstanceUID)])
             except ReadingError as error:
-                undecodable.append(left_out_entry(header, _reading_reason(error)))
+                undecodable.append(left_out_entry(header, reason_for(error)))
             else:
                 images.append(ReadImage(header=header, image=image, warnings=warnings))
     undecodable += [left_out_entry(header, _too_many()) for header, _ in indicated[MAXIMUM_IMAGES:]]
@@ -88,10 +88,9 @@ def _headers(files: Sequence[Path]) -> tuple[list[Dataset], dict[str, Path], lis
         try:
             header = read_header(path)
         except ReadingError as error:
-            reason = Reason(
-                kind="unreadable", words=f"The file can't be parsed: {error}", concept="incorrectly formatted"
+            unreadable.append(
+                LeftOut(sop_instance_uid="", sop_class_uid="", series_instance_uid="", reason=reason_for(error))
             )
-            unreadable.append(LeftOut(sop_instance_uid="", sop_class_uid="", series_instance_uid="", reason=reason))
         else:
             headers.append(header)
             paths[str(header.get("SOPInstanceUID", ""))] = path
@@ -114,14 +113,6 @@ def _indicated(
 def _frames_warning(header: Dataset) -> tuple[str, ...]:
     frames = number_of_frames(header)
     return (f"Only the first of {frames} frames was read",) if frames > 1 else ()
-
-
-def _reading_reason(error: ReadingError) -> Reason:
-    if isinstance(error, UnreadableFile):
-        return Reason(kind="unreadable", words=f"The file can't be parsed: {error}", concept="incorrectly formatted")
-    if isinstance(error, NotAnImage):
-        return Reason(kind="not-an-image", words=str(error), concept="not supported")
-    return Reason(kind="undecodable", words=f"The pixels can't be read: {error}", concept="incorrectly formatted")
 
 
 def _too_many() -> Reason:

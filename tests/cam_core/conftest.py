@@ -107,16 +107,34 @@ def modules() -> dict[str, Callable[[], nn.Module]]:
 def write_card(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelCard]:
     """Write a card and its weights to a new folder and load the card."""
 
-    def write(weights: bytes = b"weights", *, runtime: str = "torch", target: str | None = "relu", labels: int = LABELS,
-              architecture: str = "none", options: str = "", side: int = SIDE, channels: int = 1) -> ModelCard:
+    def write(
+        weights: bytes = b"weights",
+        *,
+        runtime: str = "torch",
+        target: str | None = "relu",
+        labels: int = LABELS,
+        architecture: str = "none",
+        options: str = "",
+        side: int = SIDE,
+        channels: int = 1,
+    ) -> ModelCard:
         folder = tmp_path_factory.mktemp("model")
         name = "model.onnx" if runtime == "onnx" else "weights.safetensors"
         extra = f'target_layer = "{target}"\n' if target else ""
         extra += f'architecture = "{architecture}"' if runtime == "torch" else ""
         (folder / name).write_bytes(weights)
-        (folder / "model.toml").write_text(CARD.format(
-            runtime=runtime, weights=name, sha256=hashlib.sha256(weights).hexdigest(), extra=extra, options=options,
-            side=side, channels=channels, labels="".join(LABEL.format(number=i) for i in range(labels))))
+        (folder / "model.toml").write_text(
+            CARD.format(
+                runtime=runtime,
+                weights=name,
+                sha256=hashlib.sha256(weights).hexdigest(),
+                extra=extra,
+                options=options,
+                side=side,
+                channels=channels,
+                labels="".join(LABEL.format(number=i) for i in range(labels)),
+            )
+        )
         return load_card(folder / "model.toml")
 
     return write
@@ -136,9 +154,16 @@ def torch_classifier(write_card: Callable[..., ModelCard]) -> Callable[..., Torc
 def exported(module: nn.Module, channels: int = 1, side: int = SIDE) -> bytes:
     """A module as ONNX bytes with a free batch size."""
     buffer = io.BytesIO()
-    torch.onnx.export(module, (torch.zeros(1, channels, side, side),), buffer, input_names=["image"],
-                      output_names=["scores"], dynamic_axes={"image": {0: "n"}, "scores": {0: "n"}}, dynamo=False,
-                      opset_version=17)
+    torch.onnx.export(
+        module,
+        (torch.zeros(1, channels, side, side),),
+        buffer,
+        input_names=["image"],
+        output_names=["scores"],
+        dynamic_axes={"image": {0: "n"}, "scores": {0: "n"}},
+        dynamo=False,
+        opset_version=17,
+    )
     return buffer.getvalue()
 
 
@@ -172,8 +197,9 @@ def image() -> Image:
 def finding() -> Callable[..., Finding]:
     def make(number: int = 0, probability: float = 0.8) -> Finding:
         code = Code(value=str(number), scheme="99TEST", meaning=f"Finding {number}")
-        return Finding(label=Label(name=f"finding {number}", code=code, threshold=0.5), logit=1.4,
-                       probability=probability)
+        return Finding(
+            label=Label(name=f"finding {number}", code=code, threshold=0.5), logit=1.4, probability=probability
+        )
 
     return make
 

@@ -71,33 +71,42 @@ def test_a_good_card(tmp_path: Path) -> None:
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     text = GOOD.replace('name = "chest"', 'nom = "chest"').replace("rows = 64", 'rows = "64"')
     text = text.replace("threshold = 0.4", "threshold = 1.4").replace('"%s"' % ("A" * 64), '"12"')
-    text = text.replace('meaning = "Nodule"', 'meaning = ""') + '\n[surprise]\nkey = 1\n'
+    text = text.replace('meaning = "Nodule"', 'meaning = ""') + "\n[surprise]\nkey = 1\n"
     with pytest.raises(CardError) as caught:
         load_card(written(tmp_path, text))
     found = "\n".join(caught.value.problems)
-    for words in ("[model] name: is missing", "[model] nom: is not a known key", "[input] rows: must be a whole number",
-                  "[labels] 1, threshold: must be 1 or less", "[model] sha256: must be 64 hexadecimal digits",
-                  "[labels] 1, code, meaning: must not be empty", "[surprise]: is not a known key"):
+    for words in (
+        "[model] name: is missing",
+        "[model] nom: is not a known key",
+        "[input] rows: must be a whole number",
+        "[labels] 1, threshold: must be 1 or less",
+        "[model] sha256: must be 64 hexadecimal digits",
+        "[labels] 1, code, meaning: must not be empty",
+        "[surprise]: is not a known key",
+    ):
         assert words in found
     assert caught.value.path == tmp_path / "model.toml"
 
 
-@pytest.mark.parametrize(("old", "new", "words"), [
-    ("weights.safetensors", "../weights.safetensors", "without leaving its folder"),
-    ("weights.safetensors", "/etc/passwd", "without leaving its folder"),
-    ("weights.safetensors", "C:weights", "without leaving its folder"),
-    ('architecture = "residual-gap"', "", "'architecture' is missing"),
-    ('target_layer = "stages"', "", "'target_layer' is missing"),
-    ('runtime = "torch"', 'runtime = "onnx"', "an onnx model has no 'architecture'"),
-    ('runtime = "torch"', 'runtime = "tf"', "must be 'torch' or 'onnx'"),
-    ("sd = [0.25]", "sd = [0.0]", "must be above 0"),
-    ("sd = [0.25]", "", "needs 'mean' and 'sd' with 1 number(s)"),
-    ('normalisation = "fixed"', 'normalisation = "per-image"', "belong to normalisation \"fixed\""),
-    ("minimum_age_years = 18", "minimum_age_years = 18\nmaximum_age_years = 3", "is above 'maximum_age_years'"),
-    ("channels = 1", "channels = 2", "must be 1 or 3"),
-    ("threshold = 0.4", "threshold = nan", "must be a finite number"),
-    ("[training]", "[training", "not valid TOML"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("weights.safetensors", "../weights.safetensors", "without leaving its folder"),
+        ("weights.safetensors", "/etc/passwd", "without leaving its folder"),
+        ("weights.safetensors", "C:weights", "without leaving its folder"),
+        ('architecture = "residual-gap"', "", "'architecture' is missing"),
+        ('target_layer = "stages"', "", "'target_layer' is missing"),
+        ('runtime = "torch"', 'runtime = "onnx"', "an onnx model has no 'architecture'"),
+        ('runtime = "torch"', 'runtime = "tf"', "must be 'torch' or 'onnx'"),
+        ("sd = [0.25]", "sd = [0.0]", "must be above 0"),
+        ("sd = [0.25]", "", "needs 'mean' and 'sd' with 1 number(s)"),
+        ('normalisation = "fixed"', 'normalisation = "per-image"', 'belong to normalisation "fixed"'),
+        ("minimum_age_years = 18", "minimum_age_years = 18\nmaximum_age_years = 3", "is above 'maximum_age_years'"),
+        ("channels = 1", "channels = 2", "must be 1 or 3"),
+        ("threshold = 0.4", "threshold = nan", "must be a finite number"),
+        ("[training]", "[training", "not valid TOML"),
+    ],
+)
 def test_what_is_wrong_is_said_in_plain_words(tmp_path: Path, old: str, new: str, words: str) -> None:
     assert old in GOOD
     with pytest.raises(CardError) as caught:
@@ -106,13 +115,13 @@ def test_what_is_wrong_is_said_in_plain_words(tmp_path: Path, old: str, new: str
 
 
 def test_no_label(tmp_path: Path) -> None:
-    labels = GOOD[GOOD.index("[[labels]]"):GOOD.index("[intended_use]")]
+    labels = GOOD[GOOD.index("[[labels]]") : GOOD.index("[intended_use]")]
     with pytest.raises(CardError, match="at least one label is needed"):
         load_card(written(tmp_path, "labels = []\n" + GOOD.replace(labels, "")))
 
 
 def test_two_labels_of_one_name(tmp_path: Path) -> None:
-    label = GOOD[GOOD.index("[[labels]]"):GOOD.index("[intended_use]")]
+    label = GOOD[GOOD.index("[[labels]]") : GOOD.index("[intended_use]")]
     with pytest.raises(CardError, match="occur more than once: Nodule"):
         load_card(written(tmp_path, GOOD.replace("[intended_use]", label + "[intended_use]")))
 

@@ -30,8 +30,7 @@ def summary(explanations: tuple[Explanation, ...]) -> list[bytes]:
     return [one.values.tobytes() for explanation in explanations for one in explanation.maps]
 
 
-def test_the_probability_is_that_of_the_logit(
-        image: Image, torch_classifier: Callable[..., TorchClassifier]) -> None:
+def test_the_probability_is_that_of_the_logit(image: Image, torch_classifier: Callable[..., TorchClassifier]) -> None:
     classifier = torch_classifier("layers")
     batch, _ = model_input(image, classifier.card.input)
     logits = classifier.scores(batch)[0]
@@ -45,8 +44,9 @@ def test_the_probability_is_that_of_the_logit(
 
 
 def test_per_image_and_fixed_normalisation(image: Image) -> None:
-    wanted = InputSpecification(rows=32, columns=16, channels=1, fit="stretch", pad_value=0, normalisation="per-image",
-                                mean=(), sd=())
+    wanted = InputSpecification(
+        rows=32, columns=16, channels=1, fit="stretch", pad_value=0, normalisation="per-image", mean=(), sd=()
+    )
     batch, fit = model_input(image, wanted)
     assert batch.shape == (1, 1, 32, 16)
     assert batch.dtype == np.float32
@@ -62,7 +62,8 @@ def test_per_image_and_fixed_normalisation(image: Image) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_laws_of_every_method_on_every_model(
-        model: str, image: Image, torch_classifier: Callable[..., TorchClassifier]) -> None:
+    model: str, image: Image, torch_classifier: Callable[..., TorchClassifier]
+) -> None:
     classifier = torch_classifier(model)
     findings = predict(image, classifier).findings
     first = explain(image, classifier, METHODS, findings)
@@ -72,7 +73,7 @@ def test_laws_of_every_method_on_every_model(
         assert explanation.finding is finding
         named = [one.name for one in explanation.maps] + [name for name, _ in explanation.failures]
         assert sorted(named) == sorted(method.full_name for method in METHODS)
-        assert (("cam" in dict(explanation.failures)) == (model != "linear"))
+        assert ("cam" in dict(explanation.failures)) == (model != "linear")
         for saliency, regions in zip(explanation.maps, explanation.regions, strict=True):
             assert saliency.values.dtype == np.float32
             assert saliency.values.shape == (8, 8)
@@ -90,11 +91,17 @@ def test_laws_of_every_method_on_every_model(
 
 @pytest.mark.parametrize("model", ["linear", "layers", "flat", "colour"])
 def test_onnx_and_torch_show_the_same(
-        model: str, image: Image, torch_classifier: Callable[..., TorchClassifier],
-        onnx_classifier: Callable[..., OnnxClassifier]) -> None:
+    model: str,
+    image: Image,
+    torch_classifier: Callable[..., TorchClassifier],
+    onnx_classifier: Callable[..., OnnxClassifier],
+) -> None:
     findings = predict(image, torch_classifier(model)).findings
-    for one, other in zip(explain(image, torch_classifier(model), METHODS, findings),
-                          explain(image, onnx_classifier(model), METHODS, findings), strict=True):
+    for one, other in zip(
+        explain(image, torch_classifier(model), METHODS, findings),
+        explain(image, onnx_classifier(model), METHODS, findings),
+        strict=True,
+    ):
         assert [method for method, _ in one.failures] == [method for method, _ in other.failures]
         assert one.equivalent == other.equivalent
         for by_torch, by_onnx in zip(one.maps, other.maps, strict=True):
@@ -106,15 +113,19 @@ def test_onnx_and_torch_show_the_same(
 
 
 def test_eight_threads_explain_as_one_does(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]
-        ) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]
+) -> None:
     other = Image(pixels=image.pixels[::-1, ::-1].copy(), spacing_mm=None)
     for classifier in (torch_classifier("layers"), onnx_classifier("layers")):
         findings = predict(image, classifier).findings[:1]
         expected = [summary(explain(one, classifier, METHODS, findings)) for one in (image, other)]
 
-        def ask(number: int, classifier: Classifier = classifier, findings: tuple[Finding, ...] = findings,
-                expected: list[list[bytes]] = expected) -> bool:
+        def ask(
+            number: int,
+            classifier: Classifier = classifier,
+            findings: tuple[Finding, ...] = findings,
+            expected: list[list[bytes]] = expected,
+        ) -> bool:
             one = number % 2
             return summary(explain((image, other)[one], classifier, METHODS, findings)) == expected[one]
 
@@ -130,13 +141,15 @@ def test_the_same_evidence_is_named_once(image: Image, torch_classifier: Callabl
     for one in shown:
         assert ("cam", "grad-cam") in one.equivalent
         assert all("score-cam:delta" not in group for group in one.equivalent)
-    (one,) = explain(image, torch_classifier("layers"), [method_named("grad-cam"), method_named("score-cam")],
-                     findings[:1])
+    (one,) = explain(
+        image, torch_classifier("layers"), [method_named("grad-cam"), method_named("score-cam")], findings[:1]
+    )
     assert one.equivalent == ()
 
 
 def test_equivalence_is_up_to_a_positive_factor(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     (one,) = explain(image, torch_classifier("layers"), [method_named("grad-cam++")], [finding(1)])
     base = one.maps[0]
     assert not base.is_blank
@@ -148,7 +161,8 @@ def test_equivalence_is_up_to_a_positive_factor(
 
 
 def test_measured_and_library_alignment_differ_in_place_and_masks(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     classifier = torch_classifier("layers")
     methods = [method_named("grad-cam++"), method_named("score-cam")]
     measured = explain(image, classifier, methods, [finding(0)])[0]
@@ -185,7 +199,8 @@ class Counting:
 
 
 def test_one_pass_and_one_set_of_masks_serve_all(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     counting = Counting(torch_classifier("layers"))
     explain(image, counting, METHODS, [finding(0), finding(1), finding(2)])  # type: ignore[arg-type]
     assert counting.passes == ["gradients"]
@@ -197,11 +212,18 @@ def test_one_pass_and_one_set_of_masks_serve_all(
 
 
 def test_a_caller_chooses_regions_and_is_told_the_times(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     told: dict[str, float] = {}
     methods = [method_named("grad-cam++"), method_named("score-cam")]
-    (one,) = explain(image, torch_classifier("layers"), methods, [finding(1)],
-                     options=ExplainOptions(region_threshold=0.2, regions_per_map=1), timed=told.__setitem__)
+    (one,) = explain(
+        image,
+        torch_classifier("layers"),
+        methods,
+        [finding(1)],
+        options=ExplainOptions(region_threshold=0.2, regions_per_map=1),
+        timed=told.__setitem__,
+    )
     assert all(len(found) == 1 and found[0].threshold_fraction == 0.2 for found in one.regions)
     assert list(told) == ["activations and gradients", "grad-cam++:paper", "score-cam:delta"]
     assert min(told.values()) > 0
@@ -212,7 +234,8 @@ def failing(name: str, maps: Callable[[Evidence], RawMaps], needs: frozenset[Cap
 
 
 def test_a_method_that_fails_is_listed_and_the_others_go_on(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     def not_numbers(evidence: Evidence) -> RawMaps:
         return RawMaps(values=np.full((1, 8, 8), np.nan, np.float32))
 
@@ -229,7 +252,8 @@ def test_a_method_that_fails_is_listed_and_the_others_go_on(
 
 
 def test_a_model_without_gradients_is_explained_by_what_needs_none(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     class Without(Counting):
         def gradients(self, batch: np.ndarray, labels: list[int]) -> Capture:
             raise MethodNotApplicable("gradient", "in the model's head, operator Odd can't be differentiated here")
@@ -246,7 +270,8 @@ def test_a_model_without_gradients_is_explained_by_what_needs_none(
 
 
 def test_scores_that_are_no_numbers_and_foreign_labels_are_errors(
-        image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     class Broken(Counting):
         def scores(self, batch: np.ndarray) -> np.ndarray:
             return np.full((len(batch), 3), np.nan, np.float32)
@@ -258,7 +283,8 @@ def test_scores_that_are_no_numbers_and_foreign_labels_are_errors(
 
 
 def test_a_planted_spot_is_found_where_it_is(
-        torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]) -> None:
+    torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
     """A model that answers brightness: the map of every method peaks on the one bright spot, whatever the shape."""
     classifier = torch_classifier("layers")
     module = classifier._module

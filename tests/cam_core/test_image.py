@@ -28,10 +28,16 @@ def test_a_fit_maps_corners_inside_the_grid_and_back(rows: int, columns: int, gr
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.integers(20, 80), columns=st.integers(20, 80), grid=st.tuples(st.integers(20, 80), st.integers(20, 80)),
-       mode=st.sampled_from(["pad", "stretch"]), slope=st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
-def test_a_plane_survives_the_way_there_and_back(rows: int, columns: int, grid: tuple[int, int], mode: str,
-                                                 slope: tuple[float, float]) -> None:
+@given(
+    rows=st.integers(20, 80),
+    columns=st.integers(20, 80),
+    grid=st.tuples(st.integers(20, 80), st.integers(20, 80)),
+    mode=st.sampled_from(["pad", "stretch"]),
+    slope=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
+)
+def test_a_plane_survives_the_way_there_and_back(
+    rows: int, columns: int, grid: tuple[int, int], mode: str, slope: tuple[float, float]
+) -> None:
     """A tilted plane comes back in its place, to a third of a pixel, wherever neither filter touches an edge."""
     y, x = np.mgrid[:rows, :columns]
     plane = (slope[0] * y / rows + slope[1] * x / columns).astype(np.float32)
@@ -47,8 +53,9 @@ def test_a_plane_survives_the_way_there_and_back(rows: int, columns: int, grid: 
 def test_the_grid_is_torchs_antialiased_bilinear_resize() -> None:
     pixels = np.random.default_rng(0).random((97, 61), dtype=np.float32)
     for shape in ((32, 20), (140, 200), (97, 30), (1, 1)):
-        expected = torch.nn.functional.interpolate(torch.from_numpy(pixels)[None, None], shape, mode="bilinear",
-                                                   antialias=True, align_corners=False)[0, 0].numpy()
+        expected = torch.nn.functional.interpolate(
+            torch.from_numpy(pixels)[None, None], shape, mode="bilinear", antialias=True, align_corners=False
+        )[0, 0].numpy()
         assert np.abs(resize(pixels, shape) - expected).max() < 1e-5
 
 
@@ -87,8 +94,15 @@ def test_colour_becomes_luminance_and_grey_is_repeated() -> None:
     assert with_channels(colour, 3) is colour
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((3, 3, 4), np.float32), np.zeros((0, 3), np.float32),
-                                    np.full((2, 2), np.nan, np.float32), np.zeros(4, np.float32)])
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((3, 3, 4), np.float32),
+        np.zeros((0, 3), np.float32),
+        np.full((2, 2), np.nan, np.float32),
+        np.zeros(4, np.float32),
+    ],
+)
 def test_what_is_no_picture_is_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ImageError):
         Image(pixels=pixels, spacing_mm=None)

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 from cam_core.lettering import broken, font, width, writable
 
 
-@pytest.mark.parametrize(("text", "written"), [
-    ("Pleural effusion", "Pleural effusion"),
-    ("Épanchement pleural à gauche", "Epanchement pleural a gauche"),
-    ("Größe 3 × 4 mm²", "Grosse 3 x 4 mm2"),
-    ("≥ 50 %", ">= 50 %"),
-    ("胸水", "??"),
-    ("two\nlines\there", "two lines here"),
-])
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Pleural effusion", "Pleural effusion"),
+        ("Épanchement pleural à gauche", "Epanchement pleural a gauche"),
+        ("Größe 3 × 4 mm²", "Grosse 3 x 4 mm2"),
+        ("≥ 50 %", ">= 50 %"),
+        ("胸水", "??"),
+        ("two\nlines\there", "two lines here"),
+    ],
+)
 def test_only_glyphs_that_the_font_has(text: str, written: str) -> None:
     assert writable(text) == written
 

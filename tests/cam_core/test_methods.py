@@ -91,8 +91,13 @@ def test_grad_cam_plus_plus_has_no_absolute_guard() -> None:
     """Tiny gradients, as a large feature layer gives, keep their weights."""
     given = evidence()
     assert given.gradients is not None
-    tiny = Evidence(activations=given.activations, labels=given.labels, gradients=given.gradients * np.float32(1e-12),
-                    head_weights=None, masked_scores=no_masks)
+    tiny = Evidence(
+        activations=given.activations,
+        labels=given.labels,
+        gradients=given.gradients * np.float32(1e-12),
+        head_weights=None,
+        masked_scores=no_masks,
+    )
     found = method_named("grad-cam++").maps(tiny).values[0]
     limit = np.maximum(given.gradients[0], 0).sum(axis=(1, 2)) / 2
     slow = np.maximum((limit[:, None, None] * given.activations).sum(axis=0), 0)
@@ -105,8 +110,9 @@ def test_zero_gradients_and_zero_divisors_weigh_nothing() -> None:
     activations[1, 2, 2] = -1
     gradients = np.zeros((1, 2, *CELLS), np.float32)
     gradients[0, 1] = 2  # 2 + S_A g = 0
-    given = Evidence(activations=activations, labels=(0,), gradients=gradients, head_weights=None,
-                     masked_scores=no_masks)
+    given = Evidence(
+        activations=activations, labels=(0,), gradients=gradients, head_weights=None, masked_scores=no_masks
+    )
     assert not method_named("grad-cam++").maps(given).values.any()
 
 
@@ -123,8 +129,9 @@ def slow_masked(classifier: Classifier, batch: np.ndarray, planes: np.ndarray) -
     """Score of each masked input by plain loops over torch's own interpolation."""
     rows = []
     for plane in planes:
-        spread = torch.nn.functional.interpolate(torch.from_numpy(plane)[None, None], batch.shape[2:], mode="bilinear",
-                                                 align_corners=False)[0, 0].numpy()
+        spread = torch.nn.functional.interpolate(
+            torch.from_numpy(plane)[None, None], batch.shape[2:], mode="bilinear", align_corners=False
+        )[0, 0].numpy()
         mask = (spread - spread.min()) / (spread.max() - spread.min())
         rows.append(classifier.scores(batch * mask)[0])
     return np.stack(rows)
@@ -134,7 +141,10 @@ def masked_evidence(batch: np.ndarray, planes: np.ndarray) -> tuple[Evidence, Do
     classifier = Doubler()
     registration = library_registration((planes.shape[1], planes.shape[2]), (batch.shape[2], batch.shape[3]))
     return Evidence(
-        activations=planes, labels=(1, 0), gradients=None, head_weights=None,
+        activations=planes,
+        labels=(1, 0),
+        gradients=None,
+        head_weights=None,
         masked_scores=lambda: masked_scores(classifier, batch, planes, registration),  # type: ignore[arg-type]
     ), classifier
 
@@ -191,8 +201,13 @@ def test_constant_planes_only_and_broken_scores_fail_loudly(batch: np.ndarray) -
 
 
 def test_methods_say_what_they_lack() -> None:
-    bare = Evidence(activations=np.ones((2, 3, 3), np.float32), labels=(0,), gradients=None, head_weights=None,
-                    masked_scores=no_masks)
+    bare = Evidence(
+        activations=np.ones((2, 3, 3), np.float32),
+        labels=(0,),
+        gradients=None,
+        head_weights=None,
+        masked_scores=no_masks,
+    )
     for name in ("cam", "grad-cam", "grad-cam++"):
         with pytest.raises(MethodNotApplicable):
             method_named(name).maps(bare)
@@ -210,12 +225,18 @@ def test_every_method_declares_itself(name: str) -> None:
 
 
 def test_cam_and_grad_cam_agree_up_to_the_number_of_cells(
-        torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray) -> None:
+    torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray
+) -> None:
     classifier = torch_classifier("linear")
     capture = classifier.gradients(batch, [0, 1, 2])
     assert capture.gradients is not None
-    given = Evidence(activations=capture.activations[0], labels=(0, 1, 2), gradients=capture.gradients[0],
-                     head_weights=classifier.head_weights(), masked_scores=no_masks)
+    given = Evidence(
+        activations=capture.activations[0],
+        labels=(0, 1, 2),
+        gradients=capture.gradients[0],
+        head_weights=classifier.head_weights(),
+        masked_scores=no_masks,
+    )
     cells = capture.activations.shape[2] * capture.activations.shape[3]
     cam = np.maximum(method_named("cam").maps(given).values, 0)
     grad_cam = method_named("grad-cam").maps(given).values
@@ -225,8 +246,8 @@ def test_cam_and_grad_cam_agree_up_to_the_number_of_cells(
 
 
 def test_grad_cam_equals_autograd_on_a_plain_module(
-        torch_classifier: Callable[..., TorchClassifier], modules: dict[str, Callable[[], nn.Module]],
-        batch: np.ndarray) -> None:
+    torch_classifier: Callable[..., TorchClassifier], modules: dict[str, Callable[[], nn.Module]], batch: np.ndarray
+) -> None:
     module = modules["layers"]()
     planes = torch.relu(module.second(torch.relu(module.first(torch.from_numpy(batch)))))  # type: ignore[operator]
     planes.retain_grad()
@@ -235,6 +256,11 @@ def test_grad_cam_equals_autograd_on_a_plain_module(
     slow = torch.relu((planes.grad[0].mean((1, 2))[:, None, None] * planes[0]).sum(0)).detach().numpy()
     capture = torch_classifier("layers").gradients(batch, [2])
     assert capture.gradients is not None
-    given = Evidence(activations=capture.activations[0], labels=(2,), gradients=capture.gradients[0], head_weights=None,
-                     masked_scores=no_masks)
+    given = Evidence(
+        activations=capture.activations[0],
+        labels=(2,),
+        gradients=capture.gradients[0],
+        head_weights=None,
+        masked_scores=no_masks,
+    )
     assert method_named("grad-cam").maps(given).values[0] == pytest.approx(slow, rel=1e-4, abs=1e-6)

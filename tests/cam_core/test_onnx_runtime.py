@@ -26,25 +26,38 @@ KERNEL = source.normal(size=(5, 1, 3, 3)).astype(np.float32)
 MATRIX = source.normal(size=(5, 3)).astype(np.float32)
 
 
-def graph(nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray] | None = None, *, batch: Any = "n",
-          output: str = "scores") -> bytes:
+def graph(
+    nodes: Sequence[onnx.NodeProto],
+    constants: dict[str, np.ndarray] | None = None,
+    *,
+    batch: Any = "n",
+    output: str = "scores",
+) -> bytes:
     """A model of a strided convolution with ReLU (tensor ``planes``) and the given nodes after it."""
-    front = [helper.make_node("Conv", ["image", "kernel"], ["raw"], strides=[2, 2], pads=[1, 1, 1, 1], name="conv"),
-             helper.make_node("Relu", ["raw"], ["planes"], name="relu")]
+    front = [
+        helper.make_node("Conv", ["image", "kernel"], ["raw"], strides=[2, 2], pads=[1, 1, 1, 1], name="conv"),
+        helper.make_node("Relu", ["raw"], ["planes"], name="relu"),
+    ]
     held = {"kernel": KERNEL, "matrix": MATRIX, **(constants or {})}
-    model = helper.make_model(helper.make_graph(
-        [*front, *nodes], "small",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 1, SIDE, SIDE])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, None])],
-        [numpy_helper.from_array(value, name) for name, value in held.items()],
-    ), opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(
+        helper.make_graph(
+            [*front, *nodes],
+            "small",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 1, SIDE, SIDE])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, None])],
+            [numpy_helper.from_array(value, name) for name, value in held.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
     model.ir_version = 9
     encoded: bytes = model.SerializeToString()
     return encoded
 
 
-POOL = [helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"])]
+POOL = [
+    helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
+    helper.make_node("Flatten", ["pooled"], ["flat"]),
+]
 LINEAR = [*POOL, helper.make_node("MatMul", ["flat", "matrix"], ["scores"])]
 
 
@@ -54,8 +67,8 @@ def opened(write_card: Callable[..., ModelCard], weights: bytes, target: str | N
 
 @pytest.mark.parametrize("name", ["linear", "layers", "flat", "colour"])
 def test_an_exported_model_captures_what_its_twin_does(
-        name: str, torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]
-        ) -> None:
+    name: str, torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]
+) -> None:
     batch = np.random.default_rng(1).standard_normal((2, 3 if name == "colour" else 1, SIDE, SIDE)).astype(np.float32)
     by_torch, by_onnx = torch_classifier(name).gradients(batch, [2, 1]), onnx_classifier(name).gradients(batch, [2, 1])
     assert by_onnx.scores == pytest.approx(by_torch.scores, abs=1e-5)
@@ -75,53 +88,104 @@ def test_head_weights_are_the_exact_matrix(write_card: Callable[..., ModelCard],
 
 @pytest.mark.parametrize("last", ["Sigmoid", "Softmax", "LogSoftmax"])
 def test_logits_are_taken_from_before_the_final_activation(
-        last: str, write_card: Callable[..., ModelCard], batch: np.ndarray) -> None:
+    last: str, write_card: Callable[..., ModelCard], batch: np.ndarray
+) -> None:
     expected = opened(write_card, graph(LINEAR)).scores(batch)
     nodes = [*LINEAR, helper.make_node(last, ["scores"], ["end"]), helper.make_node("Identity", ["end"], ["out"])]
     assert np.array_equal(opened(write_card, graph(nodes, output="out")).scores(batch), expected)
 
 
 HEADS = {
-    "ReduceMean": ([helper.make_node("ReduceMean", ["planes"], ["flat"], axes=[2, 3], keepdims=0),
-                    helper.make_node("Gemm", ["flat", "matrix"], ["scores"], alpha=2.0)], {}, True),
-    "GlobalMaxPool": ([helper.make_node("GlobalMaxPool", ["planes"], ["p"]), helper.make_node("Flatten", ["p"], ["f"]),
-                       helper.make_node("MatMul", ["f", "matrix"], ["scores"])], {}, False),
+    "ReduceMean": (
+        [
+            helper.make_node("ReduceMean", ["planes"], ["flat"], axes=[2, 3], keepdims=0),
+            helper.make_node("Gemm", ["flat", "matrix"], ["scores"], alpha=2.0),
+        ],
+        {},
+        True,
+    ),
+    "GlobalMaxPool": (
+        [
+            helper.make_node("GlobalMaxPool", ["planes"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("MatMul", ["f", "matrix"], ["scores"]),
+        ],
+        {},
+        False,
+    ),
     "MaxPool, AveragePool, Reshape": (
-        [helper.make_node("MaxPool", ["planes"], ["m"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
-         helper.make_node("AveragePool", ["m"], ["a"], kernel_shape=[8, 8]),
-         helper.make_node("Reshape", ["a", "shape"], ["f"]), helper.make_node("MatMul", ["f", "matrix"], ["scores"])],
-        {"shape": np.array([0, -1])}, False),
+        [
+            helper.make_node("MaxPool", ["planes"], ["m"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+            helper.make_node("AveragePool", ["m"], ["a"], kernel_shape=[8, 8]),
+            helper.make_node("Reshape", ["a", "shape"], ["f"]),
+            helper.make_node("MatMul", ["f", "matrix"], ["scores"]),
+        ],
+        {"shape": np.array([0, -1])},
+        False,
+    ),
     "Squeeze, Mul, Add, Clip, Sub, Tanh": (
-        [helper.make_node("GlobalAveragePool", ["planes"], ["p"]), helper.make_node("Squeeze", ["p", "axes"], ["f"]),
-         helper.make_node("MatMul", ["f", "matrix"], ["s"]), helper.make_node("Mul", ["s", "three"], ["t"]),
-         helper.make_node("Add", ["t", "one"], ["u"]), helper.make_node("Sub", ["u", "three"], ["v"]),
-         helper.make_node("Tanh", ["v"], ["w"]), helper.make_node("Clip", ["w", "low"], ["scores"])],
-        {"axes": np.array([2, 3]), "three": np.float32([3, 1, 2]), "one": np.float32(1), "low": np.float32(-2)}, False),
+        [
+            helper.make_node("GlobalAveragePool", ["planes"], ["p"]),
+            helper.make_node("Squeeze", ["p", "axes"], ["f"]),
+            helper.make_node("MatMul", ["f", "matrix"], ["s"]),
+            helper.make_node("Mul", ["s", "three"], ["t"]),
+            helper.make_node("Add", ["t", "one"], ["u"]),
+            helper.make_node("Sub", ["u", "three"], ["v"]),
+            helper.make_node("Tanh", ["v"], ["w"]),
+            helper.make_node("Clip", ["w", "low"], ["scores"]),
+        ],
+        {"axes": np.array([2, 3]), "three": np.float32([3, 1, 2]), "one": np.float32(1), "low": np.float32(-2)},
+        False,
+    ),
     "gate by Sigmoid": (
-        [helper.make_node("GlobalAveragePool", ["planes"], ["p"]), helper.make_node("Sigmoid", ["p"], ["g"]),
-         helper.make_node("Mul", ["planes", "g"], ["gated"]), helper.make_node("GlobalAveragePool", ["gated"], ["q"]),
-         helper.make_node("Flatten", ["q"], ["f"]), helper.make_node("MatMul", ["f", "matrix"], ["scores"])],
-        {}, False),
+        [
+            helper.make_node("GlobalAveragePool", ["planes"], ["p"]),
+            helper.make_node("Sigmoid", ["p"], ["g"]),
+            helper.make_node("Mul", ["planes", "g"], ["gated"]),
+            helper.make_node("GlobalAveragePool", ["gated"], ["q"]),
+            helper.make_node("Flatten", ["q"], ["f"]),
+            helper.make_node("MatMul", ["f", "matrix"], ["scores"]),
+        ],
+        {},
+        False,
+    ),
     "Shape, Gather, Concat": (
-        [helper.make_node("GlobalAveragePool", ["planes"], ["p"]), helper.make_node("Shape", ["p"], ["shape"]),
-         helper.make_node("Gather", ["shape", "first"], ["n"]),
-         helper.make_node("Concat", ["n", "minus"], ["wanted"], axis=0),
-         helper.make_node("Reshape", ["p", "wanted"], ["f"]), helper.make_node("MatMul", ["f", "matrix"], ["scores"])],
-        {"first": np.array([0]), "minus": np.array([-1])}, True),
+        [
+            helper.make_node("GlobalAveragePool", ["planes"], ["p"]),
+            helper.make_node("Shape", ["p"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["n"]),
+            helper.make_node("Concat", ["n", "minus"], ["wanted"], axis=0),
+            helper.make_node("Reshape", ["p", "wanted"], ["f"]),
+            helper.make_node("MatMul", ["f", "matrix"], ["scores"]),
+        ],
+        {"first": np.array([0]), "minus": np.array([-1])},
+        True,
+    ),
     "Conv, BatchNormalization, Transpose": (
-        [helper.make_node("Conv", ["planes", "k2"], ["c"], kernel_shape=[3, 3], auto_pad="SAME_UPPER", strides=[2, 2]),
-         helper.make_node("BatchNormalization", ["c", "one5", "half5", "half5", "one5"], ["b"]),
-         helper.make_node("LeakyRelu", ["b"], ["l"]), helper.make_node("Transpose", ["l"], ["t"], perm=[0, 2, 3, 1]),
-         helper.make_node("ReduceMean", ["t"], ["f"], axes=[1, 2], keepdims=0),
-         helper.make_node("MatMul", ["f", "matrix"], ["scores"])],
-        {"k2": source.normal(size=(5, 5, 3, 3)).astype(np.float32), "one5": np.ones(5, np.float32),
-         "half5": np.full(5, 0.5, np.float32)}, False),
+        [
+            helper.make_node(
+                "Conv", ["planes", "k2"], ["c"], kernel_shape=[3, 3], auto_pad="SAME_UPPER", strides=[2, 2]
+            ),
+            helper.make_node("BatchNormalization", ["c", "one5", "half5", "half5", "one5"], ["b"]),
+            helper.make_node("LeakyRelu", ["b"], ["l"]),
+            helper.make_node("Transpose", ["l"], ["t"], perm=[0, 2, 3, 1]),
+            helper.make_node("ReduceMean", ["t"], ["f"], axes=[1, 2], keepdims=0),
+            helper.make_node("MatMul", ["f", "matrix"], ["scores"]),
+        ],
+        {
+            "k2": source.normal(size=(5, 5, 3, 3)).astype(np.float32),
+            "one5": np.ones(5, np.float32),
+            "half5": np.full(5, 0.5, np.float32),
+        },
+        False,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_head_gradients_match_finite_differences_of_the_runtime_itself(
-        name: str, write_card: Callable[..., ModelCard], batch: np.ndarray) -> None:
+    name: str, write_card: Callable[..., ModelCard], batch: np.ndarray
+) -> None:
     """The head is run by onnxruntime on changed planes; its slope along random directions is the gradient's."""
     nodes, constants, linear = HEADS[name]
     weights = graph(nodes, constants)
@@ -157,16 +221,21 @@ def test_the_target_is_found_or_named(write_card: Callable[..., ModelCard], batc
     assert opened(write_card, weights, "raw").activations(batch).activations.min() < 0
     with pytest.raises(UnknownTargetLayer, match="planes"):
         plan(write_card(weights, runtime="onnx", target="layer4"), weights)
-    no_planes = graph([helper.make_node("Flatten", ["image"], ["f"]),
-                       helper.make_node("ReduceMean", ["f"], ["scores"], axes=[1])])
+    no_planes = graph(
+        [helper.make_node("Flatten", ["image"], ["f"]), helper.make_node("ReduceMean", ["f"], ["scores"], axes=[1])]
+    )
     with pytest.raises(UnknownTargetLayer):
         plan(write_card(no_planes, runtime="onnx", target=None), no_planes)
 
 
 def test_a_way_past_the_target_has_no_gradient(write_card: Callable[..., ModelCard], batch: np.ndarray) -> None:
-    nodes = [*POOL, helper.make_node("MatMul", ["flat", "matrix"], ["s"]),
-             helper.make_node("ReduceMean", ["image"], ["m"], axes=[1, 2, 3], keepdims=0),
-             helper.make_node("Unsqueeze", ["m", "one"], ["c"]), helper.make_node("Add", ["s", "c"], ["scores"])]
+    nodes = [
+        *POOL,
+        helper.make_node("MatMul", ["flat", "matrix"], ["s"]),
+        helper.make_node("ReduceMean", ["image"], ["m"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["m", "one"], ["c"]),
+        helper.make_node("Add", ["s", "c"], ["scores"]),
+    ]
     classifier = opened(write_card, graph(nodes, {"one": np.array([1])}), target="planes")
     assert classifier.head_weights() is None
     with pytest.raises(MethodNotApplicable, match="past the target"):
@@ -184,8 +253,12 @@ def test_an_unknown_head_operator_is_named(write_card: Callable[..., ModelCard],
 
 
 def test_an_unknown_trunk_operator_is_measured_by_differences(write_card: Callable[..., ModelCard]) -> None:
-    nodes = [helper.make_node("Celu", ["planes"], ["bent"]), helper.make_node("GlobalAveragePool", ["bent"], ["p"]),
-             helper.make_node("Flatten", ["p"], ["f"]), helper.make_node("MatMul", ["f", "matrix"], ["scores"])]
+    nodes = [
+        helper.make_node("Celu", ["planes"], ["bent"]),
+        helper.make_node("GlobalAveragePool", ["bent"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "matrix"], ["scores"]),
+    ]
     found = opened(write_card, graph(nodes), target="bent").registration
     assert found.measured
     assert found.step == (2, 2)
@@ -216,7 +289,8 @@ def test_files_that_are_refused(write_card: Callable[..., ModelCard], batch: np.
 
 
 def test_it_is_opened_by_its_card_and_never_with_changed_weights(
-        write_card: Callable[..., ModelCard], batch: np.ndarray) -> None:
+    write_card: Callable[..., ModelCard], batch: np.ndarray
+) -> None:
     card = write_card(graph(LINEAR), runtime="onnx", target=None)
     classifier = open_classifier(card)
     assert classifier.scores(batch).shape == (1, 3)
@@ -234,11 +308,16 @@ def test_replay_knows_no_foreign_domain() -> None:
 
 
 def test_the_new_exporter_of_torch_is_understood(
-        write_card: Callable[..., ModelCard], modules: dict[str, Callable[[], nn.Module]], batch: np.ndarray,
-        tmp_path: Any, torch_classifier: Callable[..., TorchClassifier]) -> None:
+    write_card: Callable[..., ModelCard],
+    modules: dict[str, Callable[[], nn.Module]],
+    batch: np.ndarray,
+    tmp_path: Any,
+    torch_classifier: Callable[..., TorchClassifier],
+) -> None:
     path = tmp_path / "model.onnx"
-    torch.onnx.export(modules["layers"](), (torch.zeros(1, 1, SIDE, SIDE),), path, dynamo=True, external_data=False,
-                      verbose=False)
+    torch.onnx.export(
+        modules["layers"](), (torch.zeros(1, 1, SIDE, SIDE),), path, dynamo=True, external_data=False, verbose=False
+    )
     found = opened(write_card, path.read_bytes()).gradients(batch, [0])
     expected = torch_classifier("layers").gradients(batch, [0])
     assert found.gradients == pytest.approx(expected.gradients, rel=1e-4, abs=1e-7)

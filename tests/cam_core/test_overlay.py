@@ -37,15 +37,26 @@ def blob(row: float = 5, column: float = 10) -> np.ndarray:
 
 def saliency(image: Image, values: np.ndarray, **names: str) -> SaliencyMap:
     return SaliencyMap(
-        values=values.astype(np.float32), method=names.get("method", "grad-cam"), variant=names.get("variant", ""),
-        title=names.get("title", "Grad-CAM"), label="finding 0", fit=fit_to(image.shape, (128, 128), "stretch"),
-        registration=Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True))
+        values=values.astype(np.float32),
+        method=names.get("method", "grad-cam"),
+        variant=names.get("variant", ""),
+        title=names.get("title", "Grad-CAM"),
+        label="finding 0",
+        fit=fit_to(image.shape, (128, 128), "stretch"),
+        registration=Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True),
+    )
 
 
-def explanation(image: Image, finding: Finding, *maps: SaliencyMap, failures: tuple[tuple[str, str], ...] = ()
-                ) -> Explanation:
-    return Explanation(finding=finding, maps=maps, regions=tuple(regions(one) for one in maps),
-                       equivalent=equivalent_groups(maps), failures=failures)
+def explanation(
+    image: Image, finding: Finding, *maps: SaliencyMap, failures: tuple[tuple[str, str], ...] = ()
+) -> Explanation:
+    return Explanation(
+        finding=finding,
+        maps=maps,
+        regions=tuple(regions(one) for one in maps),
+        equivalent=equivalent_groups(maps),
+        failures=failures,
+    )
 
 
 def anatomy(drawn: OverlayPicture) -> np.ndarray:
@@ -64,13 +75,17 @@ def sharp(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(600, 601), (513, 900), (128, 128), (1001, 40), (37, 501)])
-def test_every_picture_is_even_and_says_where_the_anatomy_is(shape: tuple[int, int], finding: Callable[..., Finding]
-                                                             ) -> None:
+def test_every_picture_is_even_and_says_where_the_anatomy_is(
+    shape: tuple[int, int], finding: Callable[..., Finding]
+) -> None:
     image = picture(shape)
     one = saliency(image, blob())
-    for drawn in (render_overlay(image, one, finding(), model=MODEL),
-                  render_panel(image, explanation(image, finding(), one), model=MODEL),
-                  render_notice(image, "AI not performed", ["Too dark."]), render_notice(None, "AI not performed", [])):
+    for drawn in (
+        render_overlay(image, one, finding(), model=MODEL),
+        render_panel(image, explanation(image, finding(), one), model=MODEL),
+        render_notice(image, "AI not performed", ["Too dark."]),
+        render_notice(None, "AI not performed", []),
+    ):
         assert drawn.pixels.dtype == np.uint8
         assert drawn.pixels.shape[0] % 2 == drawn.pixels.shape[1] % 2 == 0
         assert drawn.pixels.shape[2] == 3
@@ -85,11 +100,15 @@ def test_every_picture_is_even_and_says_where_the_anatomy_is(shape: tuple[int, i
 @pytest.mark.parametrize("palette", ["cividis", "inferno", "viridis", "magma", "plasma", "jet"])
 @pytest.mark.parametrize("opacity", [0.3, 0.5])
 def test_colour_where_the_map_is_high_and_nothing_where_it_is_zero(
-        palette: str, opacity: float, finding: Callable[..., Finding]) -> None:
+    palette: str, opacity: float, finding: Callable[..., Finding]
+) -> None:
     image = picture((640, 600))
     one = saliency(image, sharp(blob()))
-    found = anatomy(render_overlay(image, one, finding(), model=MODEL, found=(),
-                                   style=OverlayStyle(palette=palette, opacity=opacity))).astype(int)
+    found = anatomy(
+        render_overlay(
+            image, one, finding(), model=MODEL, found=(), style=OverlayStyle(palette=palette, opacity=opacity)
+        )
+    ).astype(int)
     grey = np.repeat(shown(image)[..., None], 3, axis=2).astype(int)
     placed = one.on_image()
     assert (found[placed <= 0] == grey[placed <= 0]).all()
@@ -104,8 +123,16 @@ def test_anatomy_can_be_told_apart_under_the_strongest_colour(finding: Callable[
     pixels = np.full((600, 600), 0.4, np.float32)
     pixels[::2] = 0.6
     image = Image(pixels=pixels, spacing_mm=None)
-    found = anatomy(render_overlay(image, saliency(image, np.ones((CELLS, CELLS))), finding(), model=MODEL, found=(),
-                                   style=OverlayStyle(opacity=0.5)))
+    found = anatomy(
+        render_overlay(
+            image,
+            saliency(image, np.ones((CELLS, CELLS))),
+            finding(),
+            model=MODEL,
+            found=(),
+            style=OverlayStyle(opacity=0.5),
+        )
+    )
     contrast = np.abs(found[300].astype(int) - found[301].astype(int)).min()
     assert contrast >= 0.45 * 0.2 * 255
 
@@ -117,8 +144,7 @@ def test_outlines_are_drawn_around_the_regions_only(finding: Callable[..., Findi
     lined = anatomy(render_overlay(image, one, finding(), model=MODEL))
     changed = np.argwhere((plain != lined).any(axis=2))
     (region,) = regions(one)
-    distance = [np.hypot(region.contour[:, 0] - x - 0.5, region.contour[:, 1] - y - 0.5).min()
-                for y, x in changed[::7]]
+    distance = [np.hypot(region.contour[:, 0] - x - 0.5, region.contour[:, 1] - y - 0.5).min() for y, x in changed[::7]]
     assert len(changed) > 100
     assert max(distance) < 14
     assert lined[tuple(changed.T)].max() == 255
@@ -143,7 +169,7 @@ def test_words_are_beside_the_anatomy(finding: Callable[..., Finding]) -> None:
     panel = render_panel(image, explanation(image, finding(), saliency(image, -blob())), model=MODEL)
     assert panel.anatomy is not None
     assert (anatomy(panel) == shown(image)[..., None]).all()
-    beside = drawn.pixels[:, drawn.anatomy[2]:] if drawn.anatomy else drawn.pixels
+    beside = drawn.pixels[:, drawn.anatomy[2] :] if drawn.anatomy else drawn.pixels
     assert (beside > 150).any()
 
 
@@ -168,9 +194,24 @@ def test_the_legend_says_all_that_a_reader_needs(finding: Callable[..., Finding]
     one = replace(one, baseline="everything masked")
     said = texts(image, one, finding(probability=0.874), OverlayStyle(opacity=0.35, demonstration_only=True))
     everything = "\n".join(said)
-    for words in (NOT_PRIMARY, NOT_TRUTH, DEMONSTRATION, "finding 0", "Certainty 87 %", "threshold of 50 %",
-                  "Score-CAM (delta)", MODEL, "opacity 0 to 35 %", "cividis", "Raw range -0.001 to 0.019",
-                  "0.019  (100 %)", "0  (0 %)", "cm2", "everything masked", "50 % of the map's maximum"):
+    for words in (
+        NOT_PRIMARY,
+        NOT_TRUTH,
+        DEMONSTRATION,
+        "finding 0",
+        "Certainty 87 %",
+        "threshold of 50 %",
+        "Score-CAM (delta)",
+        MODEL,
+        "opacity 0 to 35 %",
+        "cividis",
+        "Raw range -0.001 to 0.019",
+        "0.019  (100 %)",
+        "0  (0 %)",
+        "cm2",
+        "everything masked",
+        "50 % of the map's maximum",
+    ):
         assert words in everything
     assert DEMONSTRATION not in texts(image, one, finding(), OverlayStyle())
     assert "below the threshold of 50 %" in texts(image, one, finding(probability=0.2), OverlayStyle())
@@ -189,8 +230,11 @@ def test_areas_and_percentages_for_people() -> None:
 
 def test_the_panel_shows_the_original_and_names_the_same_evidence(finding: Callable[..., Finding]) -> None:
     image = picture((600, 600))
-    maps = (saliency(image, blob(), method="cam", title="CAM"), saliency(image, 3 * blob()),
-            saliency(image, blob(9, 4), method="score-cam", variant="delta", title="Score-CAM"))
+    maps = (
+        saliency(image, blob(), method="cam", title="CAM"),
+        saliency(image, 3 * blob()),
+        saliency(image, blob(9, 4), method="score-cam", variant="delta", title="Score-CAM"),
+    )
     one = explanation(image, finding(), *maps, failures=(("grad-cam++:paper", "no gradients"),))
     assert one.equivalent == (("cam", "grad-cam"),)
     assert caption.tile_title(maps[0], one) == "CAM"
@@ -221,8 +265,9 @@ def test_sizes(finding: Callable[..., Finding]) -> None:
     assert display_scale((512, 300), 2048) == 1
     assert display_scale((300, 200), 256) == pytest.approx(256 / 300)
     image = picture((2500, 1200))
-    drawn = render_overlay(image, saliency(image, blob()), finding(), model=MODEL,
-                           style=OverlayStyle(maximum_side=1024))
+    drawn = render_overlay(
+        image, saliency(image, blob()), finding(), model=MODEL, style=OverlayStyle(maximum_side=1024)
+    )
     assert anatomy(drawn).shape[:2] == (1024, 492)
     assert drawn.scale == pytest.approx(0.4096)
 

@@ -82,7 +82,8 @@ def as_onnx(module: nn.Module, write_card: Callable[..., ModelCard], export: Cal
 
 
 def test_measured_centres_are_those_of_the_arithmetic(
-        case: tuple[nn.Module, float, int], write_card: Callable[..., ModelCard], export: Callable[..., bytes]) -> None:
+    case: tuple[nn.Module, float, int], write_card: Callable[..., ModelCard], export: Callable[..., bytes]
+) -> None:
     module, start, step = case
     by_torch = TorchClassifier(write_card(target="planes", side=SIDE), module).registration
     by_onnx = as_onnx(module, write_card, export).registration
@@ -94,12 +95,18 @@ def test_measured_centres_are_those_of_the_arithmetic(
 
 
 def test_finite_differences_find_the_same_centres(
-        case: tuple[nn.Module, float, int], write_card: Callable[..., ModelCard], export: Callable[..., bytes]) -> None:
+    case: tuple[nn.Module, float, int], write_card: Callable[..., ModelCard], export: Callable[..., bytes]
+) -> None:
     module, start, step = case
     classifier = as_onnx(module, write_card, export)
     cells = classifier.activations(np.zeros((1, 1, SIDE, SIDE), np.float32)).activations.shape[2:]
-    found = measure(lambda probes: difference_fields(lambda batch: classifier.activations(batch).activations,
-                                                        (1, 1, SIDE, SIDE), probes), (cells[0], cells[1]), (SIDE, SIDE))
+    found = measure(
+        lambda probes: difference_fields(
+            lambda batch: classifier.activations(batch).activations, (1, 1, SIDE, SIDE), probes
+        ),
+        (cells[0], cells[1]),
+        (SIDE, SIDE),
+    )
     assert found.step == pytest.approx((step, step), rel=0.1)
     middle = (cells[0] - 1) / 2
     assert found.start[0] + middle * found.step[0] == pytest.approx(start + middle * step, abs=1.0)
@@ -127,7 +134,8 @@ def test_random_weights_come_near_the_arithmetic(torch_classifier: Callable[...,
 
 
 def test_both_runtimes_measure_the_same_on_random_weights(
-        torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]) -> None:
+    torch_classifier: Callable[..., TorchClassifier], onnx_classifier: Callable[..., OnnxClassifier]
+) -> None:
     by_torch, by_onnx = torch_classifier("layers").registration, onnx_classifier("layers").registration
     assert by_onnx.start == pytest.approx(by_torch.start, abs=1e-3)
     assert by_onnx.step == by_torch.step
@@ -140,8 +148,9 @@ def test_it_is_measured_once(torch_classifier: Callable[..., TorchClassifier]) -
 
 def test_library_alignment_is_torchs_interpolation() -> None:
     values = np.random.default_rng(1).random((2, 5, 7), dtype=np.float32)
-    expected = torch.nn.functional.interpolate(torch.from_numpy(values)[None], (40, 63), mode="bilinear",
-                                               align_corners=False)[0].numpy()
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(values)[None], (40, 63), mode="bilinear", align_corners=False
+    )[0].numpy()
     found = cells_on_grid(values, library_registration((5, 7), (40, 63)), (40, 63))
     assert np.abs(found - expected).max() < 1e-5
 
@@ -165,8 +174,9 @@ def test_silent_cells_leave_the_library_alignment_unmeasured() -> None:
 
 def test_pitches_that_are_not_whole_are_kept() -> None:
     def centroids(probes: list[Probe]) -> np.ndarray:
-        return np.array([[[1 + 7.5 * probe.cell[0], np.nan, np.nan], [2 + 8.1 * probe.cell[1], np.nan, np.nan]]
-                         for probe in probes])
+        return np.array(
+            [[[1 + 7.5 * probe.cell[0], np.nan, np.nan], [2 + 8.1 * probe.cell[1], np.nan, np.nan]] for probe in probes]
+        )
 
     found = measure(centroids, (8, 8), (64, 64))  # type: ignore[arg-type]
     assert found.step == pytest.approx((7.5, 8.0))

@@ -14,9 +14,14 @@ CELLS, GRID = 32, 256
 
 def saliency(values: np.ndarray, shape: tuple[int, int] = (256, 256), mode: str = "pad") -> SaliencyMap:
     return SaliencyMap(
-        values=values.astype(np.float32), method="grad-cam", variant="", title="Grad-CAM", label="finding 0",
+        values=values.astype(np.float32),
+        method="grad-cam",
+        variant="",
+        title="Grad-CAM",
+        label="finding 0",
         fit=fit_to(shape, (GRID, GRID), mode),  # type: ignore[arg-type]
-        registration=Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True))
+        registration=Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True),
+    )
 
 
 def blob(row: float, column: float, size: float, height: float = 1.0) -> np.ndarray:
@@ -35,8 +40,10 @@ def test_normalisations_are_named_and_scale_free() -> None:
         by_range(values, 1, 1)
 
 
-@pytest.mark.parametrize(("values", "blank"), [([[0, 0]], True), ([[-1, 0]], True), ([[1, np.nan]], True),
-                                               ([[np.inf, 0]], True), ([[-1, 1e-30]], False)])
+@pytest.mark.parametrize(
+    ("values", "blank"),
+    [([[0, 0]], True), ([[-1, 0]], True), ([[1, np.nan]], True), ([[np.inf, 0]], True), ([[-1, 1e-30]], False)],
+)
 def test_blank_maps_are_flagged(values: list[list[float]], blank: bool) -> None:
     one = saliency(np.array(values))
     assert one.is_blank is blank

@@ -17,8 +17,15 @@ from cam_core.errors import DigestMismatch, DuplicateName, ModelLoadError, Unkno
 from cam_core.runtimes.architectures.residual_gap import build
 from cam_core.runtimes.torch_runtime import TorchClassifier
 
-OPTIONS = {"in_channels": 1, "n_labels": 3, "stem_channels": 4, "channels": [4, 6], "blocks": [1, 1],
-           "strides": [2, 1], "dilations": [1, 1]}
+OPTIONS = {
+    "in_channels": 1,
+    "n_labels": 3,
+    "stem_channels": 4,
+    "channels": [4, 6],
+    "blocks": [1, 1],
+    "strides": [2, 1],
+    "dilations": [1, 1],
+}
 TABLE = "[model.architecture_options]\n" + "\n".join(f"{key} = {value}" for key, value in OPTIONS.items())
 
 
@@ -84,7 +91,8 @@ def test_wrong_shapes_are_told(write_card: Callable[..., ModelCard], batch: np.n
 
 
 def test_two_architectures_of_one_name_are_an_error(
-        write_card: Callable[..., ModelCard], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_card: Callable[..., ModelCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from importlib.metadata import EntryPoint
 
     point = EntryPoint(name="residual-gap", value="elsewhere:build", group="camnode.architectures")
@@ -94,17 +102,20 @@ def test_two_architectures_of_one_name_are_an_error(
 
 
 def test_an_installed_architecture_is_found(
-        write_card: Callable[..., ModelCard], monkeypatch: pytest.MonkeyPatch, batch: np.ndarray) -> None:
+    write_card: Callable[..., ModelCard], monkeypatch: pytest.MonkeyPatch, batch: np.ndarray
+) -> None:
     from importlib.metadata import EntryPoint
 
-    point = EntryPoint(name="other", value="cam_core.runtimes.architectures.residual_gap:build",
-                       group="camnode.architectures")
+    point = EntryPoint(
+        name="other", value="cam_core.runtimes.architectures.residual_gap:build", group="camnode.architectures"
+    )
     monkeypatch.setattr("cam_core.extension.entry_points", lambda group: [point])
     assert open_classifier(residual(write_card, architecture="other"), "cpu").scores(batch).shape == (1, 3)
 
 
 def test_gradients_are_those_of_the_logits_by_the_target(
-        torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray) -> None:
+    torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray
+) -> None:
     """Against finite differences of the head alone, for a head with two layers."""
     classifier = torch_classifier("layers")
     capture = classifier.gradients(np.repeat(batch, 2, axis=0), [2, 0])
@@ -122,8 +133,8 @@ def test_gradients_are_those_of_the_logits_by_the_target(
 
 
 def test_an_in_place_change_after_the_target_harms_nothing(
-        torch_classifier: Callable[..., TorchClassifier], modules: dict[str, Callable[[], nn.Module]],
-        batch: np.ndarray) -> None:
+    torch_classifier: Callable[..., TorchClassifier], modules: dict[str, Callable[[], nn.Module]], batch: np.ndarray
+) -> None:
     """The target's own output is captured, and its gradient is gated by the ReLU that follows."""
     classifier = torch_classifier("in-place")
     capture = classifier.gradients(batch, [0])
@@ -137,7 +148,8 @@ def test_an_in_place_change_after_the_target_harms_nothing(
 
 
 def test_it_works_inside_inference_mode_and_leaves_the_modes_alone(
-        torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray) -> None:
+    torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray
+) -> None:
     classifier = torch_classifier("layers")
     expected = classifier.gradients(batch, [0]).gradients
     with torch.inference_mode():
@@ -153,7 +165,8 @@ def test_it_works_inside_inference_mode_and_leaves_the_modes_alone(
 
 
 def test_the_module_is_the_same_afterwards_also_after_an_error(
-        torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray) -> None:
+    torch_classifier: Callable[..., TorchClassifier], batch: np.ndarray
+) -> None:
     classifier = torch_classifier("layers")
     before = {name: value.clone() for name, value in classifier._module.state_dict().items()}
     expected = classifier.scores(batch)
@@ -169,7 +182,8 @@ def test_the_module_is_the_same_afterwards_also_after_an_error(
 
 
 def test_head_weights_only_where_the_head_is_pooling_and_one_layer(
-        torch_classifier: Callable[..., TorchClassifier]) -> None:
+    torch_classifier: Callable[..., TorchClassifier],
+) -> None:
     linear = torch_classifier("linear")
     weights = linear.head_weights()
     assert weights is not None
@@ -181,7 +195,8 @@ def test_head_weights_only_where_the_head_is_pooling_and_one_layer(
 
 
 def test_a_target_that_runs_twice_is_refused(
-        write_card: Callable[..., ModelCard], modules: dict[str, Callable[[], nn.Module]], batch: np.ndarray) -> None:
+    write_card: Callable[..., ModelCard], modules: dict[str, Callable[[], nn.Module]], batch: np.ndarray
+) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -211,7 +226,8 @@ def test_eight_threads_get_what_one_gets(torch_classifier: Callable[..., TorchCl
             return np.array_equal(classifier.activations(batches[one]).activations, expected[one].activations)
         found = classifier.gradients(batches[one], [0, 2])
         return np.array_equal(found.gradients, expected[one].gradients) and np.array_equal(
-            found.activations, expected[one].activations)
+            found.activations, expected[one].activations
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(800)))

@@ -226,6 +226,13 @@ def test_changed_weights_fail_the_job_visibly_and_tell_the_pacs(tmp_path, tiny_c
         assert (job.state, job.attempts) == ("failed", 1)
         assert "SHA-256" in job.reason
         assert pacs.kinds() == ["OT 9008", "SR 9006"]
+        # mended and replayed: the answer is another report, not other bytes under the failure's UID
+        (folder / "weights.safetensors").write_bytes((tiny_card.parent / "weights.safetensors").read_bytes())
+        with node.database.transaction() as connection:
+            jobs.queue_again(connection, job.job_id, actor="ann", reason="weights restored", now=time.time())
+        assert until(lambda: delivered(node, source.StudyInstanceUID, count=2))
+        assert all_jobs(node, source.StudyInstanceUID)[-1].state == "done"
+        assert pacs.kinds() == ["OT 9001", "OT 9001", "OT 9001", "OT 9008", "SR 9002", "SR 9006", "SR 9006"]
 
 
 def test_a_poisoned_job_fails_after_its_attempts_and_charges_no_neighbour(tmp_path, tiny_card, pacs, real_image):

@@ -145,7 +145,7 @@ def test_a_file_that_is_not_dicom_beside_a_film_is_listed(request_for, real_imag
     letter.write_bytes(b"Dear colleague" * 100)
     found, _ = run(request_for([letter, real_image("RG1_UNCR.dcm")]))
     assert found["state"] == "done"
-    assert "can't be parsed" in found["summary"]["left_out"][0]["reason"]
+    assert "can't be read" in found["summary"]["left_out"][0]["reason"]
     with pytest.raises(NoHeader):
         run(request_for([letter]))
 
