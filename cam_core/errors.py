@@ -74,7 +74,7 @@ class DigestMismatch(ModelError):
         self.found = found
 
     def __str__(self) -> str:
-        return f"{self.path}: SHA-256 is {self.found}, the card names {self.expected}; the model is not loaded"
+        return f"{self.path.name}: SHA-256 is {self.found}, the card names {self.expected}; the model is not loaded"
 
 
 class ModelLoadError(ModelError):
@@ -86,7 +86,7 @@ class ModelLoadError(ModelError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{self.path.name}: {self.reason}"
 
 
 class UnknownArchitecture(ModelError):

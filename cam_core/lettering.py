@@ -44,6 +44,7 @@ def _has_glyph(character: str) -> bool:
     return character == " " or bytes(font(40).getmask(character)) != _missing_glyph()
 
 
+@lru_cache(maxsize=1024)
 def writable(text: str) -> str:
     """The text in characters that the font has."""
     plain = " ".join(text.translate(REPLACEMENTS).split())
@@ -57,8 +58,9 @@ def writable(text: str) -> str:
     return "".join(parts)
 
 
+@lru_cache(maxsize=4096)
 def width(text: str, size: int) -> int:
-    """Width of a line, pixel."""
+    """Width of a line, pixel; kept, because the same words stand beside every map of a study."""
     return int(font(size).getlength(text)) + 1
 
 

@@ -18,10 +18,19 @@ from dicom_node.engine.durable import DELIVERIES, JOBS, Durable
 from dicom_node.errors import ChildCrashed, ChildError, ChildFailed
 from dicom_node.pipeline import rows
 from dicom_node.sending.backoff import next_delay
-from dicom_node.sending.outcome import AssociationKind, AssociationOutcome, Outgoing, SendReport, same_for_all
+from dicom_node.sending.outcome import (
+    AssociationKind,
+    AssociationOutcome,
+    ObjectOutcome,
+    ObjectOutcomeKind,
+    Outgoing,
+    SendReport,
+    same_for_all,
+)
 from dicom_node.sending.transfer import send
 from storage import jobs, outbox, results
 from storage.database import Database
+from storage.errors import StorageError
 from storage.schema import JobState
 from storage.spool import Spool
 
@@ -70,6 +79,8 @@ def run_job(job_id: str) -> str:
     """One attempt of a job; when it fails and attempts are left, the rows say when the next is due."""
     try:
         return attempt_job(job_id)
+    except Exception as error:  # noqa: BLE001 - the job's outermost step: whatever went wrong has to be in its row
+        return _record_trouble(_bench[0], job_id, error)
     finally:
         _bench[0].durable.ended(job_id)
         sweep(_bench[0])
@@ -80,6 +91,8 @@ def deliver(job_id: str, peer: str) -> str:
     """One attempt to send a job's pending results to a peer."""
     try:
         return attempt_delivery(job_id, peer)
+    except Exception as error:  # noqa: BLE001 - the delivery's outermost step, likewise
+        return _record_undelivered(_bench[0], job_id, peer, error)
     finally:
         _bench[0].durable.ended(DBOS.workflow_id or "")
 
@@ -106,13 +119,43 @@ def attempt_job(job_id: str) -> str:
     return str(answer["state"])
 
 
+def _record_trouble(bench: Bench, job_id: str, error: Exception) -> str:
+    """A full disk or an unreachable database is not the job's fault and costs it nothing; anything else is charged."""
+    now = time.time()
+    with bench.database.transaction() as connection:
+        if isinstance(error, StorageError):
+            jobs.put_off(connection, job_id, reason=str(error), until=now + _TROUBLE_SECONDS)
+            return JobState.QUEUED
+        reason = f"unforeseen {type(error).__name__}"
+        due = now + bench.config.work.retry_seconds
+        if jobs.charge(connection, job_id, reason=reason, next_attempt=due) < bench.config.work.attempts:
+            return JobState.QUEUED
+        jobs.finish(connection, job_id, JobState.FAILED, reason=reason, summary={"timings": {}}, now=now)
+        return JobState.FAILED
+
+
+def _record_undelivered(bench: Bench, job_id: str, peer: str, error: Exception) -> str:
+    """Whatever kept us from sending, the results stay pending and the reason is in their rows."""
+    words = f"not sent: {type(error).__name__}"
+    with bench.database.reading() as connection:
+        pending = outbox.pending(connection, job_id, peer)
+        study_uid = jobs.by_id(connection, job_id).study_uid
+    objects = tuple(
+        ObjectOutcome(kind=ObjectOutcomeKind.TRANSIENT, sop_instance_uid=one.result_uid, words=words) for one in pending
+    )
+    association = AssociationOutcome(kind=AssociationKind.ACCEPTED, words=words)
+    if pending:
+        _record_delivery(bench, pending[0], study_uid, SendReport(association=association, objects=objects))
+    return words
+
+
 def _compute(bench: Bench, job: jobs.Job, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The child's answer; after the last failed attempt the report of the failure; None when another attempt is due."""
     waited_since = time.time()
     try:
         with bench.children.child() as child:
             waited = time.time() - waited_since
-            answer = child.call(request)
+            answer = rows.checked_answer(child.call(request), Path(request["staging"]))
         answer["summary"]["timings"]["wait for a worker"] = waited
         return answer
     except ChildError as error:
@@ -134,11 +177,14 @@ def _after_failure(
     failure = {**request, "task": "report failure", "reason": str(error)}
     try:
         with bench.children.child() as child:
-            return child.call(failure)
+            return rows.checked_answer(child.call(failure), Path(request["staging"]))
     except ChildError as second:
         reason = f"{error}; and no report of it could be made: {second}"
         return {"state": JobState.FAILED, "reason": reason, "results": [], "summary": {"timings": {}}}
 
+
+#: how long a job waits when the disk is full or the database away
+_TROUBLE_SECONDS = 15
 
 #: What another attempt can't mend: the job fails at once, and a person replays it when the cause is gone.
 _HOPELESS = frozenset(

@@ -145,6 +145,15 @@ def charge(connection: Connection, job_id: str, *, reason: str, next_attempt: fl
     return attempts
 
 
+def put_off(connection: Connection, job_id: str, *, reason: str, until: float) -> None:
+    """Let a job wait without charging it: what kept it from running is not of its making."""
+    current = _locked(connection, job_id)
+    values = {"state": JobState.QUEUED, "next_attempt": until, "reason": reason}
+    connection.execute(update(job).where(job.c.job_id == job_id, job.c.state.in_(OPEN_JOBS)).values(**values))
+    details = {"job": job_id, "route": current.route, "reason": reason}
+    audit.append(connection, "job.put_off", actor="node", study_uid=current.study_uid, outcome="minor", details=details)
+
+
 def finish(
     connection: Connection,
     job_id: str,

@@ -1,6 +1,7 @@
 """Results: the objects that jobs made. Knows bytes, UIDs and digests; once committed, a result's bytes never change."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from sqlalchemy import Connection, insert, select
 from storage import audit
 from storage.schema import result
 from storage.spool import Spool
+
+
+#: files that are hashed and flushed to the disk at once
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +50,18 @@ class Result:
 
 
 def keep(outbox: Spool, built: Sequence[BuiltResult], *, job_id: str, study_uid: str, now: float) -> tuple[Result, ...]:
-    """Copy built files into the outbox, durably. Rows come later: a file without a row is never sent."""
-    return tuple(_keep_one(outbox, one, job_id=job_id, study_uid=study_uid, now=now) for one in built)
+    """Take built files over into the outbox, durably. Rows come later: a file without a row is never sent."""
+
+    def adopted(one: BuiltResult) -> Result:
+        return _keep_one(outbox, one, job_id=job_id, study_uid=study_uid, now=now)
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="keep") as threads:
+        return tuple(threads.map(adopted, built))
 
 
 def _keep_one(outbox: Spool, one: BuiltResult, *, job_id: str, study_uid: str, now: float) -> Result:
-    content = one.file.read_bytes()
     # the job's id is part of the name: a second job that makes the same UID must not touch the bytes of the first
-    file = outbox.keep((content,), group=study_uid, name=f"{one.sop_instance_uid}.{job_id[:8]}.dcm")
+    file = outbox.adopt(one.file, group=study_uid, name=f"{one.sop_instance_uid}.{job_id[:8]}.dcm")
     return Result(
         sop_instance_uid=one.sop_instance_uid,
         job_id=job_id,

@@ -1,8 +1,9 @@
 """Files that survive a power cut: what was received and what will be sent. Knows bytes and names, not their meaning."""
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Spool:
     """A folder of immutable files, spread over subfolders by the digest of their study's UID.
 
     A file is written under a temporary name, fsynced, renamed, and its folder fsynced; new folders are fsynced in
-    their parents. After `keep` returns, the file survives kill -9 and loss of power.
+    their parents. After `keep` or `adopt` returns, the file survives kill -9 and loss of power.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,14 +51,55 @@ class Spool:
         ValueError
             `name` is no plain file name.
         """
-        if not name or "/" in name or "\\" in name or name.startswith("."):
-            raise ValueError(f"not a plain file name: {name!r}")
-        digest = hashlib.sha256(group.encode()).hexdigest()
-        relative = f"{digest[:2]}/{digest[:32]}/{name}"
+        relative = _relative(group, name)
         try:
             return self._write(chunks, relative)
         except OSError as error:
             raise OutOfSpace(error.strerror or str(error)) from error
+
+    def adopt(self, path: Path, *, group: str, name: str) -> SpoolFile:
+        """Take over a finished file: fsynced, renamed into place, and its folder fsynced; `path` is gone afterwards.
+
+        The bytes aren't written again, unless `path` is on another file system. A file of that name is replaced.
+
+        Parameters
+        ----------
+        path : Path
+            A file that nobody writes to any more.
+        group, name : str
+            As for `keep`.
+
+        Raises
+        ------
+        OutOfSpace
+            The disk is full or fails, or the file can't be read.
+        ValueError
+            `name` is no plain file name.
+        """
+        relative = _relative(group, name)
+        try:
+            return self._adopt(path, relative)
+        except OSError as error:
+            raise OutOfSpace(error.strerror or str(error)) from error
+
+    def _adopt(self, path: Path, relative: str) -> SpoolFile:
+        target = self.folder / relative
+        with open(path, "rb", buffering=0) as file:
+            os.fchmod(file.fileno(), 0o600)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            os.fsync(file.fileno())
+        _make_folder(target.parent)
+        try:
+            os.replace(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copied = self._write(_read(path), relative)
+            path.unlink(missing_ok=True)
+            return copied
+        _sync_folder(target.parent)
+        return SpoolFile(path=relative, size=size, sha256=digest)
 
     def _write(self, chunks: Iterable[bytes], relative: str) -> SpoolFile:
         target = self.folder / relative
@@ -89,6 +131,20 @@ class Spool:
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         return len(leftovers)
+
+
+def _relative(group: str, name: str) -> str:
+    """Where a file of a group lies in the spool. Raises `ValueError` for a name that is a path."""
+    if not name or "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"not a plain file name: {name!r}")
+    digest = hashlib.sha256(group.encode()).hexdigest()
+    return f"{digest[:2]}/{digest[:32]}/{name}"
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
 
 
 def _private(path: str, flags: int) -> int:

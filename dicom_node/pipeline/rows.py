@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.config import Config, Route
+from dicom_node.errors import ChildFailed
 from dicom_node.receiving.instance import ReceivedInstance
 from dicom_node.routing import Match, RoutedInstance, match
 from dicom_node.sending.outcome import ObjectOutcome, ObjectOutcomeKind, Outgoing
 from storage import audit, jobs, outbox, results, studies
 from storage.database import Database
-from storage.schema import DeliveryState, JobState
+from storage.schema import OPEN_JOBS, DeliveryState, JobState
 from storage.spool import Spool
 
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
 OWN_MODEL_NAME = "camnode"
 
 
@@ -121,6 +124,30 @@ def request_for(database: Database, spool: Spool, job: jobs.Job, config: Config,
         "device": config.work.device,
         "node": {"station_name": config.node.station_name, "device_serial_number": config.node.device_serial_number},
     }
+
+
+def checked_answer(answer: Mapping[str, Any], staging: Path) -> dict[str, Any]:
+    """A child's answer, believed only as far as it can be checked: a hostile file may have taken the child over.
+
+    Raises
+    ------
+    ChildFailed
+        Not the shape of an answer, no final state, a UID that is none, or a file outside the job's own folder.
+    """
+    try:
+        for one in answer["results"]:
+            built = results.BuiltResult(**{**one, "file": Path(one["file"])})
+            inside = built.file.resolve().parent == staging.resolve() and built.file.is_file()
+            uids = (built.sop_instance_uid, built.sop_class_uid, built.transfer_syntax_uid)
+            if not inside or not all(_UID.fullmatch(uid) for uid in uids):
+                raise ValueError("file or UID")
+        if JobState(answer["state"]) in OPEN_JOBS or not isinstance(answer["summary"]["timings"], dict):
+            raise ValueError("state")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChildFailed(
+            "the process that reads and infers gave an answer that can't be right", "Malformed"
+        ) from error
+    return dict(answer)
 
 
 def commit(

@@ -11,11 +11,13 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
+from dicom_node import workflows
 from dicom_node.config import parse_config
 from dicom_node.errors import NodeAlreadyRunning
 from dicom_node.node import Node
 from storage import audit, jobs, outbox, results, studies
 from storage.database import Database
+from storage.errors import OutOfSpace
 
 PATIENCE = 60
 
@@ -339,6 +341,63 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, tiny_card, pacs, real_i
         monkeypatch.setattr("storage.spool.os.fsync", real_fsync)
         assert send(node, source) == [0x0000]
         assert until(lambda: delivered(node, source.StudyInstanceUID))
+
+
+def test_trouble_with_the_disk_while_committing_costs_the_job_nothing(
+    tmp_path, tiny_card, pacs, real_image, monkeypatch
+):
+    source = film(real_image)
+    monkeypatch.setattr("dicom_node.workflows._TROUBLE_SECONDS", 0.5)
+    with Node(configuration(tmp_path, tiny_card, pacs.port)) as node:
+        real_commit, failures = workflows.rows.commit, []
+
+        def full(*args, **options):
+            if len(failures) < 2:
+                failures.append(1)
+                raise OutOfSpace("No space left on device")
+            return real_commit(*args, **options)
+
+        monkeypatch.setattr("dicom_node.workflows.rows.commit", full)
+        send(node, source)
+        assert until(lambda: delivered(node, source.StudyInstanceUID))
+        (job,) = all_jobs(node, source.StudyInstanceUID)
+        assert (job.state, job.attempts) == ("done", 0)
+        assert events(node, "job.put_off") == ["job.put_off", "job.put_off"]
+
+
+def test_an_unforeseen_error_is_charged_and_ends_in_a_visible_failure(
+    tmp_path, tiny_card, pacs, real_image, monkeypatch
+):
+    def broken(*_args, **_options):
+        raise LookupError("patient value in a message")
+
+    monkeypatch.setattr("dicom_node.workflows.rows.commit", broken)
+    source = film(real_image)
+    with Node(configuration(tmp_path, tiny_card, pacs.port)) as node:
+        send(node, source)
+        assert until(lambda: [one.state for one in all_jobs(node, source.StudyInstanceUID)] == ["failed"])
+        (job,) = all_jobs(node, source.StudyInstanceUID)
+        assert (job.attempts, job.reason) == (2, "unforeseen LookupError")
+
+
+def test_a_delivery_that_breaks_stays_pending_with_its_reason(tmp_path, tiny_card, pacs, real_image, monkeypatch):
+    real_send, failures = workflows.send, []
+
+    def broken(*args, **options):
+        if len(failures) < 2:
+            failures.append(1)
+            raise FileNotFoundError("gone")
+        return real_send(*args, **options)
+
+    monkeypatch.setattr("dicom_node.workflows.send", broken)
+    source = film(real_image)
+    with Node(configuration(tmp_path, tiny_card, pacs.port)) as node:
+        send(node, source)
+        assert until(lambda: delivered(node, source.StudyInstanceUID))
+        (job,) = all_jobs(node, source.StudyInstanceUID)
+        assert {one.attempts for one in deliveries(node, job.job_id)} == {3}
+        reasons = {one.details["reason"] for one in audit.events(node.database, event="delivery.failed")}
+        assert reasons == {"not sent: FileNotFoundError"}
 
 
 def test_one_folder_is_for_one_node(tmp_path, tiny_card, pacs):

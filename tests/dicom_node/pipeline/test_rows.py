@@ -1,0 +1,82 @@
+"""A child's answer is believed only as far as it can be checked."""
+
+import pytest
+
+from dicom_node.config import parse_config
+from dicom_node.errors import ChildFailed
+from dicom_node.pipeline.rows import arrival, checked_answer, config_digest
+from dicom_node.receiving.instance import ReceivedInstance
+
+
+@pytest.fixture
+def good(tmp_path):
+    file = tmp_path / "1.dcm"
+    file.write_bytes(b"x")
+    result = {
+        "sop_instance_uid": "2.25.1",
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.7",
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+        "kind": "overlay",
+        "position": 1,
+        "description": "d",
+        "fallback_for": None,
+        "file": str(file),
+    }
+    return {"state": "done", "reason": None, "results": [result], "summary": {"timings": {}}}
+
+
+def test_a_right_answer_passes(good, tmp_path):
+    assert checked_answer(good, tmp_path) == good
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "/etc/passwd"},
+        {"file": "nowhere.dcm"},
+        {"sop_instance_uid": "../../x"},
+        {"sop_instance_uid": 7},
+        {"transfer_syntax_uid": ""},
+        {"surplus": 1},
+    ],
+)
+def test_a_result_that_can_not_be_right_is_refused(good, tmp_path, change):
+    with pytest.raises(ChildFailed):
+        checked_answer({**good, "results": [{**good["results"][0], **change}]}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": "queued"}, {"state": "rich"}, {"summary": {}}, {"summary": None}, {"results": None}]
+)
+def test_an_answer_that_can_not_be_right_is_refused(good, tmp_path, change):
+    with pytest.raises(ChildFailed):
+        checked_answer({**good, **change}, tmp_path)
+    with pytest.raises(ChildFailed):
+        checked_answer({}, tmp_path)
+
+
+def received(**changes):
+    values = {
+        "sop_class_uid": "1.2", "sop_instance_uid": "1.3", "transfer_syntax_uid": "1.4", "study_instance_uid": "1.5",
+        "series_instance_uid": "1.6", "attributes": {}, "calling_ae": "A", "called_ae": "B", "address": "127.0.0.1",
+        "encoded": b"content",
+    }  # fmt: skip
+    return ReceivedInstance(**{**values, **changes})
+
+
+def test_an_instance_is_known_by_its_content_and_syntax():
+    first = arrival(received(), now=1.0).sha256
+    assert arrival(received(calling_ae="OTHER"), now=2.0).sha256 == first
+    assert arrival(received(encoded=b"other"), now=1.0).sha256 != first
+    assert arrival(received(transfer_syntax_uid="1.9"), now=1.0).sha256 != first
+
+
+def test_our_own_objects_are_told_by_their_maker():
+    assert arrival(received(attributes={"ManufacturerModelName": "camnode"}), now=1.0).own_result
+    assert not arrival(received(attributes={"ManufacturerModelName": "Definium"}), now=1.0).own_result
+
+
+def test_the_digest_of_a_configuration_follows_its_values(tmp_path):
+    base = parse_config({}, tmp_path / "c.toml")
+    other = parse_config({"studies": {"quiet_seconds": 31}}, tmp_path / "c.toml")
+    assert config_digest(base) == config_digest(parse_config({}, tmp_path / "c.toml")) != config_digest(other)
