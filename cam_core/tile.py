@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +40,31 @@ def display_scale(shape: tuple[int, int], maximum_side: int) -> float:
     return float(max(min(math.ceil(ENLARGED_SIDE / longest), maximum_side // longest), 1))
 
 
+_plain_tiles: WeakKeyDictionary[Image, dict[float, NDArray[np.uint8]]] = WeakKeyDictionary()
+_plain_lock = threading.Lock()
+
+
 def plain_tile(image: Image, scale: float) -> NDArray[np.uint8]:
-    """The image in 8 bits at a scale, reduced with antialiasing or enlarged smoothly, unmarked."""
+    """The image in 8 bits at a scale, reduced with antialiasing or enlarged smoothly, unmarked; not to be written to.
+
+    Every map of an image is drawn on the same tile, so it is kept for as long as the image is.
+    """
+    with _plain_lock:
+        known = _plain_tiles.setdefault(image, {})
+        if scale not in known:
+            known[scale] = _sized(_eight_bits(image), scale)
+            known[scale].setflags(write=False)
+        return known[scale]
+
+
+def _eight_bits(image: Image) -> NDArray[np.uint8]:
     levels = np.clip(image.pixels, 0.0, 1.0) * np.float32(255)
     levels += np.float32(0.5)
     shown: NDArray[np.uint8] = levels.astype(np.uint8)
+    return shown
+
+
+def _sized(shown: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale == 1:
         return shown
     size = (max(round(shown.shape[1] * scale), 1), max(round(shown.shape[0] * scale), 1))

@@ -84,7 +84,7 @@ class Spool:
 
     def _adopt(self, path: Path, relative: str) -> SpoolFile:
         target = self.folder / relative
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_not_a_link) as file:
             os.fchmod(file.fileno(), 0o600)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
@@ -149,6 +149,10 @@ def _read(path: Path) -> Iterator[bytes]:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, mode=0o600)
+
+
+def _not_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def _make_folder(folder: Path) -> None:

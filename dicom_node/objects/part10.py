@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ IMPLEMENTATION_VERSION_NAME: Final = "CAMNODE"
 
 
 PIXEL_DATA: Final = 0x7FE00010
+#: filters of warnings belong to the whole process
+_ONE_AT_A_TIME: Final = threading.Lock()
 
 
 def encoded(result: Dataset) -> bytes:
@@ -48,7 +51,7 @@ def _chunks(result: Dataset) -> Iterator[bytes]:
     file.preamble = b"\0" * 128
     buffer = io.BytesIO()
     try:
-        with warnings.catch_warnings():
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings quote values of the patient
             dcmwrite(buffer, file, enforce_file_format=True)
     except (AttributeError, LookupError, OSError, OverflowError, TypeError, ValueError) as failure:

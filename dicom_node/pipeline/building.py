@@ -1,6 +1,7 @@
 """A study's answer as DICOM files in the staging folder, and in short for the rows; computes no map."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from dicom_node.objects.answer import StudyAnswer, headline
 from dicom_node.pipeline.explaining import Drawn
 from dicom_node.provenance import ClinicalStatus, Provenance
 from storage.schema import JobState
+
+
+#: objects that are written while others are made
+WRITERS = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,16 +45,24 @@ def build_objects(answer: StudyAnswer, drawn: Sequence[Drawn], provenance: Prove
 
 
 def write_objects(built: Iterator[Built], staging: Path) -> list[dict[str, Any]]:
-    """Write each object as it is made, so that only one is in memory; returns what the rows need to know."""
-    return [_write(one, position, staging) for position, one in enumerate(built, 1)]
+    """Write objects while the next is made, so that few are in memory; returns what the rows need to know."""
+    made: list[dict[str, Any]] = []
+    writing: list[Future[None]] = []
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="write") as threads:
+        for position, one in enumerate(built, 1):
+            path = staging / f"{position:03}-{one.result.SOPInstanceUID}.dcm"
+            writing.append(threads.submit(part10.write, one.result, path))
+            made.append(_made(one, position, path))
+            if position > WRITERS:
+                writing[position - 1 - WRITERS].result()
+        for each in writing:
+            each.result()
+    return made
 
 
-def _write(one: Built, position: int, staging: Path) -> dict[str, Any]:
-    uid = str(one.result.SOPInstanceUID)
-    path = staging / f"{position:03}-{uid}.dcm"
-    part10.write(one.result, path)
+def _made(one: Built, position: int, path: Path) -> dict[str, Any]:
     return {
-        "sop_instance_uid": uid,
+        "sop_instance_uid": str(one.result.SOPInstanceUID),
         "sop_class_uid": str(one.result.SOPClassUID),
         "transfer_syntax_uid": str(ExplicitVRLittleEndian),
         "kind": one.kind,

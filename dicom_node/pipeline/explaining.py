@@ -1,8 +1,10 @@
 """Findings, maps and pictures of the images that were read; knows no file and no database."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,10 @@ from dicom_node.pipeline.clock import Clock
 from dicom_node.pipeline.reading import ReadImage
 from dicom_node.pipeline.request import JobRequest
 from dicom_node.provenance import ClinicalStatus, Provenance
+
+
+#: pictures drawn at once; most of a picture's time numpy and Pillow let other threads run
+DRAWERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,8 +65,9 @@ def explain_image(
         ),
         timed=lambda method, seconds: clock.add(f"explain: {method}", seconds),
     )
-    with clock.step("draw overlays"):
-        drawn = [one for each in explanations for one in _draw(read, each, classifier.card, request)]
+    with clock.step("draw overlays"), ThreadPoolExecutor(DRAWERS, thread_name_prefix="draw") as threads:
+        pictures = [one for each in explanations for one in _pictures(read, each, classifier.card, request)]
+        drawn = list(threads.map(lambda draw: draw(), pictures))
     numbered = [_numbered(one, number) for number, one in enumerate(drawn, 1)]
     answer = ImageAnswer(
         header=read.header,
@@ -77,34 +84,66 @@ def _numbered(one: Drawn, number: int) -> Drawn:
     return replace(one, capture=replace(one.capture, instance_number=number))
 
 
-def _draw(read: ReadImage, explanation: Explanation, card: ModelCard, request: JobRequest) -> Iterator[Drawn]:
-    """The panel of all methods first, then one picture a method."""
-    style, model = request.output.style(card), f"{card.name} {card.version}"
-    finding = explanation.finding
+def _pictures(
+    read: ReadImage, explanation: Explanation, card: ModelCard, request: JobRequest
+) -> Iterator[Callable[[], Drawn]]:
+    """The drawing of the panel of all methods first, then of one picture a method."""
     derivation = (
-        f"palette {style.palette}, opacity {style.opacity:.0%}, regions at {request.output.region_threshold:.0%}"
+        f"palette {request.output.palette}, opacity {request.output.opacity:.0%}, "
+        f"regions at {request.output.region_threshold:.0%}"
     )
+    task = _Task(read=read, explanation=explanation, card=card, request=request, derivation=derivation)
     if len(explanation.maps) > 1:
-        panel = render_panel(read.image, explanation, model=model, style=style)
-        title = "Methods side by side"
-        capture = Capture(
-            header=read.header, card=card, kind="panel", title=title, finding=finding, derivation=derivation
-        )
-        yield Drawn(pixels=panel.pixels, capture=capture)
-    for saliency, found in zip(explanation.maps, explanation.regions, strict=True):
-        overlay = render_overlay(read.image, saliency, finding, model=model, style=style, found=found)
-        capture = Capture(
-            header=read.header,
-            card=card,
-            kind="overlay",
-            title=saliency.full_title,
-            method=saliency.name,
-            finding=finding,
-            derivation=derivation,
-            anatomy=overlay.anatomy,
-            scale=overlay.scale,
-        )
-        yield Drawn(pixels=overlay.pixels, capture=capture)
+        yield partial(_draw_panel, task)
+    for number in range(len(explanation.maps)):
+        yield partial(_draw_overlay, task, number)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """What the pictures of one explanation have in common."""
+
+    read: ReadImage
+    explanation: Explanation
+    card: ModelCard
+    request: JobRequest
+    derivation: str
+
+    @property
+    def model(self) -> str:
+        return f"{self.card.name} {self.card.version}"
+
+
+def _draw_panel(task: _Task) -> Drawn:
+    style = task.request.output.style(task.card)
+    panel = render_panel(task.read.image, task.explanation, model=task.model, style=style)
+    capture = Capture(
+        header=task.read.header,
+        card=task.card,
+        kind="panel",
+        title="Methods side by side",
+        finding=task.explanation.finding,
+        derivation=task.derivation,
+    )
+    return Drawn(pixels=panel.pixels, capture=capture)
+
+
+def _draw_overlay(task: _Task, number: int) -> Drawn:
+    style, finding = task.request.output.style(task.card), task.explanation.finding
+    saliency, found = task.explanation.maps[number], task.explanation.regions[number]
+    overlay = render_overlay(task.read.image, saliency, finding, model=task.model, style=style, found=found)
+    capture = Capture(
+        header=task.read.header,
+        card=task.card,
+        kind="overlay",
+        title=saliency.full_title,
+        method=saliency.name,
+        finding=finding,
+        derivation=task.derivation,
+        anatomy=overlay.anatomy,
+        scale=overlay.scale,
+    )
+    return Drawn(pixels=overlay.pixels, capture=capture)
 
 
 def _map_warnings(explanations: tuple[Explanation, ...]) -> Iterator[str]:
