@@ -1,7 +1,7 @@
 """Findings, maps and pictures of the images that were read; knows no file and no database."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -68,20 +68,20 @@ def explain_image(
     with clock.step("draw overlays"), ThreadPoolExecutor(DRAWERS, thread_name_prefix="draw") as threads:
         pictures = [one for each in explanations for one in _pictures(read, each, classifier.card, request)]
         drawn = list(threads.map(lambda draw: draw(), pictures))
-    numbered = [_numbered(one, number) for number, one in enumerate(drawn, 1)]
     answer = ImageAnswer(
         header=read.header,
         spacing_mm=read.image.spacing_mm,
         prediction=prediction,
         explanations=explanations,
-        pictures=tuple(picture_of(one.capture, provenance) for one in numbered),
+        pictures=tuple(picture_of(one.capture, provenance) for one in drawn),
         warnings=(*read.warnings, *_map_warnings(explanations)),
     )
-    return answer, numbered
+    return answer, drawn
 
 
-def _numbered(one: Drawn, number: int) -> Drawn:
-    return replace(one, capture=replace(one.capture, instance_number=number))
+def numbered(drawn: Sequence[Drawn]) -> list[Drawn]:
+    """The pictures of a study in one series, counted from 1."""
+    return [replace(one, capture=replace(one.capture, instance_number=number)) for number, one in enumerate(drawn, 1)]
 
 
 def _pictures(
@@ -160,8 +160,12 @@ def _map_warnings(explanations: tuple[Explanation, ...]) -> Iterator[str]:
 
 def draw_notice(answer: StudyAnswer, request: JobRequest) -> Drawn:
     """A picture that says in words why there is no map, for whoever looks at pictures only."""
-    words = headline(answer)
     title = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
-    picture = render_notice(None, title, [words], style=request.output.style(answer.card))
-    capture = Capture(header=answer.header, card=answer.card, kind="notice", title=title, derivation=words)
+    lines = [
+        *(f"{reason.words}." for reason in answer.reasons),
+        "This is not a negative result: the model gave no answer for these images.",
+        f"Model {answer.card.name} {answer.card.version}",
+    ]
+    picture = render_notice(None, title, lines, style=request.output.style(answer.card))
+    capture = Capture(header=answer.header, card=answer.card, kind="notice", title=title, derivation=headline(answer))
     return Drawn(pixels=picture.pixels, capture=capture)

@@ -15,7 +15,7 @@ from dicom_node.objects.answer import ImageAnswer, StudyAnswer, headline
 from dicom_node.objects.secondary_capture import picture_of
 from dicom_node.pipeline.building import build_objects, job_state, summarise, write_objects
 from dicom_node.pipeline.clock import Clock, Progress
-from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_image, opened
+from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_image, numbered, opened
 from dicom_node.pipeline.reading import StudyReading, read_study
 from dicom_node.pipeline.request import JobRequest, parse_request
 from dicom_node.provenance import ClinicalStatus, Provenance, Reason
@@ -142,7 +142,7 @@ def _finish(
         drawn = [notice]
         found = replace(found, pictures=(picture_of(notice.capture, provenance),))
     with clock.step("build objects"):
-        results = write_objects(build_objects(found, drawn, provenance), job.staging)
+        results = write_objects(build_objects(found, numbered(drawn), provenance), job.staging)
     state = job_state(found.status)
     return {
         "state": state,

@@ -59,6 +59,16 @@ def test_a_chest_film_gets_pictures_and_two_reports(request_for, real_image):
     assert any("one and the same map" in words for words in found["summary"]["warnings"])
 
 
+def test_the_pictures_of_two_films_are_counted_through(request_for, real_image, tmp_path):
+    second = dcmread(real_image("RG1_UNCR.dcm"))
+    second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = "2.25.99"
+    second.save_as(tmp_path / "second.dcm", enforce_file_format=True)
+    found, _ = run(request_for([real_image("RG1_UNCR.dcm"), tmp_path / "second.dcm"]))
+    pictures = [made for made in objects(found) if made.Modality == "OT"]
+    assert [int(made.InstanceNumber) for made in pictures] == [1, 2, 3, 4, 5, 6]
+    assert len({made.SourceImageSequence[0].ReferencedSOPInstanceUID for made in pictures}) == 2
+
+
 def test_a_second_run_makes_the_same_bytes(request_for, real_image):
     digests = []
     for _ in range(2):
