@@ -48,12 +48,12 @@ _POSTGRESQL_TRIGGERS = (
 def make_engine(url: str, *, driver_begins: bool = False) -> Engine:
     """An engine that loses no committed transaction: SQLite in WAL with synchronous=FULL, PostgreSQL as it is.
 
-    `driver_begins` leaves the beginning of SQLite's transactions to the driver, as DBOS expects of an engine handed in.
+    An error's text never holds the values of a statement: they may be a patient's. `driver_begins` leaves the beginning of SQLite's transactions to the driver, as DBOS expects of an engine handed in.
     """
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=64)
+        return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=64, hide_parameters=True)
     arguments = {"timeout": 30, "check_same_thread": False}
-    engine = create_engine(url, connect_args=arguments, pool_size=16, max_overflow=64)
+    engine = create_engine(url, connect_args=arguments, pool_size=16, max_overflow=64, hide_parameters=True)
     event.listen(engine, "connect", _sqlite_pragmas)
     if driver_begins:
         event.listen(engine, "connect", _driver_begins)

@@ -11,7 +11,6 @@ from storage import audit
 from storage.schema import result
 from storage.spool import Spool
 
-
 #: files that are hashed and flushed to the disk at once
 AT_ONCE = 4
 

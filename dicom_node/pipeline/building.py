@@ -15,7 +15,6 @@ from dicom_node.pipeline.explaining import Drawn
 from dicom_node.provenance import ClinicalStatus, Provenance
 from storage.schema import JobState
 
-
 #: objects that are written while others are made
 WRITERS = 2
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from dicom_node.pipeline.reading import ReadImage
 from dicom_node.pipeline.request import JobRequest
 from dicom_node.provenance import ClinicalStatus, Provenance
 
-
 #: pictures drawn at once; most of a picture's time numpy and Pillow let other threads run
 DRAWERS = min(4, os.cpu_count() or 1)
 
@@ -35,7 +34,7 @@ class Drawn:
     capture: Capture
 
 
-@cache
+@lru_cache(maxsize=4)
 def classifier_of(card_path: Path, card_modified: float, weights_modified: float, device: str) -> Classifier:
     """A classifier that stays loaded in this process; a changed card or weights file is loaded, and verified, anew."""
     del card_modified, weights_modified  # they are there to be part of the cache's key

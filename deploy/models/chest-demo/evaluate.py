@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lesions import LABELS
-from localisation import field_centres, judged
+from localisation import BY_DESIGN, field_centres, judged
 from network import card, features_and_cam, normalised, trained
 from scipy.stats import rankdata
 
@@ -143,12 +143,15 @@ def main() -> None:
     if args.choose:
         print(json.dumps(thresholds(args.choose, model)))
         return
-    centres = field_centres(model, card()["input"]["rows"])
-    report: dict[str, Any] = {"cell_offset_px": round(centres[0], 3), "cell_step_px": round(centres[1], 3)}
+    offset, step = field_centres(model, card()["input"]["rows"])
+    report: dict[str, Any] = {
+        "cell_centres_px": {"offset": BY_DESIGN[0], "step": BY_DESIGN[1]},
+        "cell_centres_px_by_gradient": {"offset": round(offset, 2), "step": round(step, 3)},
+    }
     for source, name in enumerate(("procedural", "ct")):
-        report[name] = by_label(args.bank, model, source, centres)
+        report[name] = by_label(args.bank, model, source, BY_DESIGN)
     if args.mass and args.bare:
-        report["ct_own_mass"] = real_mass(args.mass, args.bare, model, centres)
+        report["ct_own_mass"] = real_mass(args.mass, args.bare, model, BY_DESIGN)
     args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -17,11 +17,14 @@ from scipy import ndimage
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+BY_DESIGN = (0.0, 8.0)  # odd kernels, padding k // 2: cell i is centred at pixel 0 + 8 i
 TOLERANCE = 0.04  # of the image's side
 
 
-def field_centres(model: Any, side: int, cells: tuple[int, ...] = (10, 13, 16, 19)) -> tuple[float, float]:
+def field_centres(model: Any, side: int, cells: tuple[int, ...] = (24, 28, 32, 36, 40)) -> tuple[float, float]:
     """Measure where cells look: the centroid of the squared input gradient of single cells, fitted as a line.
+
+    The picture is twice as large as the model's grid, so that no receptive field is cut off at an edge.
 
     Returns
     -------
@@ -29,15 +32,14 @@ def field_centres(model: Any, side: int, cells: tuple[int, ...] = (10, 13, 16, 1
     """
     generator = torch.Generator().manual_seed(0)
     rows: list[tuple[int, float]] = []
+    x = torch.randn(2, 1, 2 * side, 2 * side, generator=generator, requires_grad=True)
+    features = model.stages(model.stem(x))
+    along = torch.arange(2 * side, dtype=torch.float32)
     for index in cells:
-        x = torch.randn(8, 1, side, side, generator=generator, requires_grad=True)
-        cell = model.stages(model.stem(x))[:, :, index, index].sum()
-        (gradient,) = torch.autograd.grad(cell, x)
+        (gradient,) = torch.autograd.grad(features[:, :, index, index].sum(), x, retain_graph=True)
         weight = (gradient**2).sum(dim=(0, 1))
-        along = torch.arange(side, dtype=torch.float32)
-        total = weight.sum()
-        rows.append((index, float((weight.sum(1) * along).sum() / total)))
-        rows.append((index, float((weight.sum(0) * along).sum() / total)))
+        rows.append((index, float((weight.sum(1) * along).sum() / weight.sum())))
+        rows.append((index, float((weight.sum(0) * along).sum() / weight.sum())))
     step, offset = np.polyfit([r[0] for r in rows], [r[1] for r in rows], 1)
     return float(offset), float(step)
 

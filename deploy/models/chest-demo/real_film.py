@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lesions import LABELS
-from localisation import field_centres, to_pixels
+from localisation import BY_DESIGN, to_pixels
 from network import card, features_and_cam, normalised, trained
 from pydicom import dcmread
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
@@ -48,13 +48,11 @@ def fitted(shown: npt.NDArray[np.float32], side: int) -> tuple[torch.Tensor, tup
 def said(path: Path, weights: Path) -> dict[str, dict[str, float | bool | list[int]]]:
     """Return for each label the probability, whether it passes the threshold, and the map's peak (row, column)."""
     model, side = trained(weights), card()["input"]["rows"]
-    with torch.enable_grad():
-        centres = field_centres(model, side)
     image, (scale, above, left) = fitted(displayed(path), side)
     logits, maps = features_and_cam(model, normalised(image))
     answer: dict[str, dict[str, float | bool | list[int]]] = {}
     for k, (name, entry) in enumerate(zip(LABELS, card()["labels"], strict=True)):
-        drawn = to_pixels(np.maximum(maps[0, k].numpy(), 0), side, *centres)
+        drawn = to_pixels(np.maximum(maps[0, k].numpy(), 0), side, *BY_DESIGN)
         row, column = np.unravel_index(int(np.argmax(drawn)), drawn.shape)
         score = float(torch.sigmoid(logits[0, k].double()))
         answer[name] = {
