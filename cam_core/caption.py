@@ -39,11 +39,16 @@ def _finding_words(finding: Finding) -> list[Block]:
     ]
 
 
-def overlay_caption(saliency: SaliencyMap, finding: Finding, found: Sequence[Region], model: str,
-                    style: OverlayStyle) -> tuple[Block, ...]:
+def overlay_caption(
+    saliency: SaliencyMap, finding: Finding, found: Sequence[Region], model: str, style: OverlayStyle
+) -> tuple[Block, ...]:
     """The words beside one overlay."""
-    blocks = [*warnings(style), *_finding_words(finding), Rule(),
-              Words(text=saliency.full_title, size=1.25, colour=WHITE)]
+    blocks = [
+        *warnings(style),
+        *_finding_words(finding),
+        Rule(),
+        Words(text=saliency.full_title, size=1.25, colour=WHITE),
+    ]
     if saliency.is_blank:
         blocks.append(Words(text=BLANK, colour=AMBER, box=DARK))
     else:
@@ -63,8 +68,11 @@ def panel_caption(explanation: Explanation, model: str, style: OverlayStyle) -> 
     blocks = [*warnings(style), *_finding_words(explanation.finding), Rule()]
     if any(not saliency.is_blank for saliency in explanation.maps):
         blocks += [
-            Bar(palette=style.palette, title="Share of each map's own maximum",
-                ticks=tuple(percent(step / TICKS) for step in range(TICKS + 1))),
+            Bar(
+                palette=style.palette,
+                title="Share of each map's own maximum",
+                ticks=tuple(percent(step / TICKS) for step in range(TICKS + 1)),
+            ),
             Words(text=f"Colour: {style.palette}, opacity 0 to {percent(style.opacity)} with the map"),
         ]
         level = next((found[0].threshold_fraction for found in explanation.regions if found), None)
@@ -105,9 +113,11 @@ def _region_words(found: Sequence[Region]) -> list[Block]:
         return []
     main = found[0]
     outlined = "1 area outlined" if len(found) == 1 else f"{len(found)} areas outlined, the main one:"
-    return [Words(text=f"Outline: {percent(main.threshold_fraction)} of the map's maximum"),
-            Words(text=outlined, colour=WHITE),
-            Words(text=f"{area(main)}, {percent(main.share)} of the map's evidence", colour=WHITE)]
+    return [
+        Words(text=f"Outline: {percent(main.threshold_fraction)} of the map's maximum"),
+        Words(text=outlined, colour=WHITE),
+        Words(text=f"{area(main)}, {percent(main.share)} of the map's evidence", colour=WHITE),
+    ]
 
 
 def area(region: Region) -> str:

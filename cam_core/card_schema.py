@@ -119,8 +119,11 @@ class IntendedUseEntry(Entry):
 
     @model_validator(mode="after")
     def _ages(self) -> Self:
-        if self.minimum_age_years is not None and self.maximum_age_years is not None \
-                and self.minimum_age_years > self.maximum_age_years:
+        if (
+            self.minimum_age_years is not None
+            and self.maximum_age_years is not None
+            and self.minimum_age_years > self.maximum_age_years
+        ):
             raise ValueError("'minimum_age_years' is above 'maximum_age_years'")
         return self
 

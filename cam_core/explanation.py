@@ -87,9 +87,12 @@ def predict(image: Image, classifier: Classifier) -> Prediction:
     if not np.isfinite(logits).all():
         raise ExplanationFailed("classifier", "the model's scores are not finite numbers")
     probabilities = _probabilities(logits, classifier.card)
-    return Prediction(findings=tuple(
-        Finding(label=label, logit=float(logit), probability=float(probability))
-        for label, logit, probability in zip(classifier.card.labels, logits, probabilities, strict=True)))
+    return Prediction(
+        findings=tuple(
+            Finding(label=label, logit=float(logit), probability=float(probability))
+            for label, logit, probability in zip(classifier.card.labels, logits, probabilities, strict=True)
+        )
+    )
 
 
 def _probabilities(logits: NDArray[np.float64], card: ModelCard) -> NDArray[np.float64]:
@@ -102,9 +105,15 @@ def _probabilities(logits: NDArray[np.float64], card: ModelCard) -> NDArray[np.f
     return shares
 
 
-def explain(image: Image, classifier: Classifier, methods: Sequence[Method], findings: Sequence[Finding], *,
-            options: ExplainOptions | None = None, timed: Callable[[str, float], None] | None = None,
-            ) -> tuple[Explanation, ...]:
+def explain(
+    image: Image,
+    classifier: Classifier,
+    methods: Sequence[Method],
+    findings: Sequence[Finding],
+    *,
+    options: ExplainOptions | None = None,
+    timed: Callable[[str, float], None] | None = None,
+) -> tuple[Explanation, ...]:
     """Explain findings of an image by several methods.
 
     All methods share one pass for activations and gradients, and all findings share one set of masked passes. A method
@@ -139,13 +148,17 @@ def explain(image: Image, classifier: Classifier, methods: Sequence[Method], fin
     evidence = _evidence(classifier, batch, labels, capture, registration)
     done, failures = _all_maps(methods, classifier, evidence, no_gradient, lap)
     place = _Place(fit=fit, registration=registration, options=options)
-    return tuple(_explanation(image, finding, [(method, raw.values[index], raw.baseline) for method, raw in done],
-                              failures, place)
-                 for index, finding in enumerate(findings))
+    return tuple(
+        _explanation(
+            image, finding, [(method, raw.values[index], raw.baseline) for method, raw in done], failures, place
+        )
+        for index, finding in enumerate(findings)
+    )
 
 
-def _all_maps(methods: Sequence[Method], classifier: Classifier, evidence: Evidence, no_gradient: str, lap: _Lap
-              ) -> tuple[list[tuple[Method, RawMaps]], tuple[tuple[str, str], ...]]:
+def _all_maps(
+    methods: Sequence[Method], classifier: Classifier, evidence: Evidence, no_gradient: str, lap: _Lap
+) -> tuple[list[tuple[Method, RawMaps]], tuple[tuple[str, str], ...]]:
     """What every method made, and why some did not."""
     done: list[tuple[Method, RawMaps]] = []
     failures: list[tuple[str, str]] = []
@@ -186,8 +199,9 @@ def _index(card: ModelCard, finding: Finding) -> int:
     return names.index(finding.label.name)
 
 
-def _captured(classifier: Classifier, batch: NDArray[np.float32], labels: Sequence[int], methods: Sequence[Method]
-              ) -> tuple[Capture, str]:
+def _captured(
+    classifier: Classifier, batch: NDArray[np.float32], labels: Sequence[int], methods: Sequence[Method]
+) -> tuple[Capture, str]:
     """One pass with gradients when a method needs them; without, and why, when the model can't give them."""
     wanted = any(Capability.GRADIENTS in method.needs for method in methods)
     if not wanted or Capability.GRADIENTS not in classifier.capabilities:
@@ -206,8 +220,13 @@ def _registration(classifier: Classifier, capture: Capture, align: Align) -> Reg
     return library_registration((cells[0], cells[1]), (size.rows, size.columns))
 
 
-def _evidence(classifier: Classifier, batch: NDArray[np.float32], labels: tuple[int, ...], capture: Capture,
-              registration: Registration) -> Evidence:
+def _evidence(
+    classifier: Classifier,
+    batch: NDArray[np.float32],
+    labels: tuple[int, ...],
+    capture: Capture,
+    registration: Registration,
+) -> Evidence:
     activations = capture.activations[0]
 
     @cache
@@ -239,23 +258,38 @@ def _raw_maps(method: Method, classifier: Classifier, evidence: Evidence, no_gra
     return raw
 
 
-def _explanation(image: Image, finding: Finding, done: Sequence[tuple[Method, NDArray[np.float32], str | None]],
-                 failures: tuple[tuple[str, str], ...], place: _Place) -> Explanation:
-    maps = tuple(SaliencyMap(
-        values=np.ascontiguousarray(values, dtype=np.float32),
-        method=method.name,
-        variant=method.variant,
-        title=method.title,
-        label=finding.label.name,
-        fit=place.fit,
-        registration=place.registration,
-        baseline=baseline,
-    ) for method, values, baseline in done)
+def _explanation(
+    image: Image,
+    finding: Finding,
+    done: Sequence[tuple[Method, NDArray[np.float32], str | None]],
+    failures: tuple[tuple[str, str], ...],
+    place: _Place,
+) -> Explanation:
+    maps = tuple(
+        SaliencyMap(
+            values=np.ascontiguousarray(values, dtype=np.float32),
+            method=method.name,
+            variant=method.variant,
+            title=method.title,
+            label=finding.label.name,
+            fit=place.fit,
+            registration=place.registration,
+            baseline=baseline,
+        )
+        for method, values, baseline in done
+    )
     return Explanation(
         finding=finding,
         maps=maps,
-        regions=tuple(regions(one, threshold_fraction=place.options.region_threshold, spacing_mm=image.spacing_mm,
-                              limit=place.options.regions_per_map) for one in maps),
+        regions=tuple(
+            regions(
+                one,
+                threshold_fraction=place.options.region_threshold,
+                spacing_mm=image.spacing_mm,
+                limit=place.options.regions_per_map,
+            )
+            for one in maps
+        ),
         equivalent=equivalent_groups(maps),
         failures=failures,
     )

@@ -70,8 +70,10 @@ def fit_to(image_shape: tuple[int, int], target_shape: tuple[int, int], mode: Fi
     inner = target_shape
     if mode == "pad":
         factor = min(target_shape[0] / image_shape[0], target_shape[1] / image_shape[1])
-        inner = (_inner_size(image_shape[0], target_shape[0], factor),
-                 _inner_size(image_shape[1], target_shape[1], factor))
+        inner = (
+            _inner_size(image_shape[0], target_shape[0], factor),
+            _inner_size(image_shape[1], target_shape[1], factor),
+        )
     return Fit(
         source_shape=image_shape,
         target_shape=target_shape,
@@ -105,7 +107,7 @@ def to_grid(pixels: NDArray[np.float32], fit: Fit, pad_value: float) -> NDArray[
     inner = (round(fit.source_shape[0] * fit.scale[0]), round(fit.source_shape[1] * fit.scale[1]))
     top, left = int(fit.offset[0]), int(fit.offset[1])
     grid = np.full(fit.target_shape, pad_value, dtype=np.float32)
-    grid[top:top + inner[0], left:left + inner[1]] = resize(np.ascontiguousarray(pixels, dtype=np.float32), inner)
+    grid[top : top + inner[0], left : left + inner[1]] = resize(np.ascontiguousarray(pixels, dtype=np.float32), inner)
     return grid
 
 

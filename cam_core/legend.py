@@ -67,8 +67,9 @@ def fitted_text(blocks: Sequence[Block], size: tuple[int, int], text: int) -> in
     return text
 
 
-def draw_legend(canvas: PillowImage.Image, corner: tuple[int, int], blocks: Sequence[Block], room: int, text: int
-                ) -> None:
+def draw_legend(
+    canvas: PillowImage.Image, corner: tuple[int, int], blocks: Sequence[Block], room: int, text: int
+) -> None:
     """Draw blocks on a canvas from their upper left corner down, `room` pixels wide."""
     draw = ImageDraw.Draw(canvas)
     left, top = corner

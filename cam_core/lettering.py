@@ -11,9 +11,30 @@ from PIL import ImageDraw, ImageFont
 LINE_HEIGHT = 1.3
 """Distance of base lines, text size."""
 
-REPLACEMENTS = str.maketrans({"–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "²": "2", "³": "3", "µ": "u",
-                              "μ": "u", "ß": "ss", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
-                              "œ": "oe", "đ": "d", "Đ": "D", "→": "->"})
+REPLACEMENTS = str.maketrans(
+    {
+        "–": "-",
+        "—": "-",
+        "×": "x",
+        "≥": ">=",
+        "≤": "<=",
+        "²": "2",
+        "³": "3",
+        "µ": "u",
+        "μ": "u",
+        "ß": "ss",
+        "æ": "ae",
+        "Æ": "Ae",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "œ": "oe",
+        "đ": "d",
+        "Đ": "D",
+        "→": "->",
+    }
+)
 """Characters that the font lacks and how they are written instead; accents are left out, anything else becomes "?"."""
 
 

@@ -22,15 +22,22 @@ from cam_core.tile import coloured_tile, display_scale, outline, plain_tile
 
 __all__ = ["OverlayPicture", "OverlayStyle", "render_notice", "render_overlay", "render_panel"]
 
-PANEL_SIDE = 1024
+PANEL_SIDE = 768
 """Longest side of one picture of a panel, pixel."""
 
 NOTICE_SIZE = (1024, 768)
 """Width and height of a notice without a picture, pixel."""
 
 
-def render_overlay(image: Image, saliency: SaliencyMap, finding: Finding, *, model: str,
-                   style: OverlayStyle | None = None, found: Sequence[Region] | None = None) -> OverlayPicture:
+def render_overlay(
+    image: Image,
+    saliency: SaliencyMap,
+    finding: Finding,
+    *,
+    model: str,
+    style: OverlayStyle | None = None,
+    found: Sequence[Region] | None = None,
+) -> OverlayPicture:
     """Draw one map over its image, with a legend beside it.
 
     Parameters
@@ -61,8 +68,9 @@ def render_overlay(image: Image, saliency: SaliencyMap, finding: Finding, *, mod
     return OverlayPicture(pixels=pixels, anatomy=(0, 0, tile.width, tile.height), scale=scale)
 
 
-def render_panel(image: Image, explanation: Explanation, *, model: str, style: OverlayStyle | None = None
-                 ) -> OverlayPicture:
+def render_panel(
+    image: Image, explanation: Explanation, *, model: str, style: OverlayStyle | None = None
+) -> OverlayPicture:
     """Draw the unmarked image and every map of one finding side by side, with one legend.
 
     Raises
@@ -84,8 +92,9 @@ def render_panel(image: Image, explanation: Explanation, *, model: str, style: O
     return OverlayPicture(pixels=pixels, anatomy=(left, top, left + width, top + height), scale=scale)
 
 
-def render_notice(image: Image | None, title: str, lines: Sequence[str], *, style: OverlayStyle | None = None
-                  ) -> OverlayPicture:
+def render_notice(
+    image: Image | None, title: str, lines: Sequence[str], *, style: OverlayStyle | None = None
+) -> OverlayPicture:
     """Draw a clinical answer that has no map: the untouched image, or none, with a title and the reasons beside it.
 
     Parameters

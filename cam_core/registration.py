@@ -81,12 +81,18 @@ def measure(fields: Fields, cells: tuple[int, int], grid: tuple[int, int]) -> Re
     remains is symmetric about the middle, so a whole pitch is restored by `PITCH_TOLERANCE` and the start refitted.
     """
     places = list(zip(_interior(cells[0]), _interior(cells[1]), strict=True))
-    probes = [Probe(cell=place, seed=number * len(places) + index)
-              for number in range(ROUNDS) for index, place in enumerate(places)]
+    probes = [
+        Probe(cell=place, seed=number * len(places) + index)
+        for number in range(ROUNDS)
+        for index, place in enumerate(places)
+    ]
     found = fields(probes)
     lines = [_line([probe.cell[axis] for probe in probes], found[:, axis], cells[axis], grid[axis]) for axis in (0, 1)]
-    return Registration(start=(lines[0][0], lines[1][0]), step=(lines[0][1], lines[1][1]),
-                        measured=bool(np.isfinite(found[:, :, 0]).all(axis=1).any()))
+    return Registration(
+        start=(lines[0][0], lines[1][0]),
+        step=(lines[0][1], lines[1][1]),
+        measured=bool(np.isfinite(found[:, :, 0]).all(axis=1).any()),
+    )
 
 
 def _interior(count: int) -> list[int]:
@@ -129,20 +135,25 @@ def library_registration(cells: tuple[int, int], grid: tuple[int, int]) -> Regis
     return Registration(start=((steps[0] - 1) / 2, (steps[1] - 1) / 2), step=steps, measured=False)
 
 
-def cells_on_grid(values: NDArray[np.float32], registration: Registration, grid: tuple[int, int]
-                  ) -> NDArray[np.float32]:
+def cells_on_grid(
+    values: NDArray[np.float32], registration: Registration, grid: tuple[int, int]
+) -> NDArray[np.float32]:
     """Spread cell values (..., h, w) over the whole input grid, linearly between the cells' centres, edges held."""
     rows = (np.arange(grid[0], dtype=np.float64) - registration.start[0]) / registration.step[0]
     columns = (np.arange(grid[1], dtype=np.float64) - registration.start[1]) / registration.step[1]
     return sample_linear(values, rows, columns)
 
 
-def cells_on_picture(values: NDArray[np.float32], registration: Registration, fit: Fit, shape: tuple[int, int]
-                     ) -> NDArray[np.float32]:
+def cells_on_picture(
+    values: NDArray[np.float32], registration: Registration, fit: Fit, shape: tuple[int, int]
+) -> NDArray[np.float32]:
     """Spread cell values (..., h, w) over a picture of `shape` that covers the source image; see `cells_on_grid`."""
     rows, columns = grid_positions(fit, shape)
-    return sample_linear(values, (rows - registration.start[0]) / registration.step[0],
-                         (columns - registration.start[1]) / registration.step[1])
+    return sample_linear(
+        values,
+        (rows - registration.start[0]) / registration.step[0],
+        (columns - registration.start[1]) / registration.step[1],
+    )
 
 
 def gradient_field(gradient: NDArray[np.floating]) -> NDArray[np.float64]:

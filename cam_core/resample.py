@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 
-def sample_linear(planes: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
-                  ) -> NDArray[np.float32]:
+def sample_linear(
+    planes: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Read planes between their cells, linearly, holding the edge value outside.
 
     Each output is built from the same two products whatever the number of threads, so it is bit-identical on every run.
@@ -34,8 +35,9 @@ def sample_linear(planes: NDArray[np.float32], rows: NDArray[np.float64], column
     return wide
 
 
-def _neighbours(positions: NDArray[np.float64], count: int
-                ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def _neighbours(
+    positions: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     held = np.clip(positions, 0.0, count - 1.0)
     low = np.minimum(np.floor(held).astype(np.intp), max(count - 2, 0))
     high = np.minimum(low + 1, count - 1)

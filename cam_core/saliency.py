@@ -137,8 +137,13 @@ class Region:
     threshold_fraction: float = 0.5
 
 
-def regions(saliency: SaliencyMap, *, threshold_fraction: float = 0.5, spacing_mm: tuple[float, float] | None = None,
-            limit: int = 5) -> tuple[Region, ...]:
+def regions(
+    saliency: SaliencyMap,
+    *,
+    threshold_fraction: float = 0.5,
+    spacing_mm: tuple[float, float] | None = None,
+    limit: int = 5,
+) -> tuple[Region, ...]:
     """The connected regions of a map, the one with most evidence first.
 
     Parameters
@@ -159,9 +164,13 @@ def regions(saliency: SaliencyMap, *, threshold_fraction: float = 0.5, spacing_m
     peak = float(values.max())
     if peak <= 0:
         return ()
-    scale = _Scale(fraction=threshold_fraction, level=peak * threshold_fraction,
-                   mass=float(np.maximum(values, 0).sum(dtype=np.float64)), image_shape=saliency.fit.source_shape,
-                   spacing_mm=spacing_mm)
+    scale = _Scale(
+        fraction=threshold_fraction,
+        level=peak * threshold_fraction,
+        mass=float(np.maximum(values, 0).sum(dtype=np.float64)),
+        image_shape=saliency.fit.source_shape,
+        spacing_mm=spacing_mm,
+    )
     labelled = label(values >= scale.level, connectivity=2)  # type: ignore[no-untyped-call]
     parts = sorted(regionprops(labelled), key=lambda part: _rank(values, part, scale))  # type: ignore[no-untyped-call]
     return tuple(_region(values, labelled, part, scale) for part in parts[:limit])
@@ -181,7 +190,9 @@ def _working_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
     return max(round(image_shape[0] * factor), 1), max(round(image_shape[1] * factor), 1)
 
 
-def _rank(values: NDArray[np.float32], part: RegionProperties, scale: _Scale) -> tuple[float, tuple[int, int, int, int]]:
+def _rank(
+    values: NDArray[np.float32], part: RegionProperties, scale: _Scale
+) -> tuple[float, tuple[int, int, int, int]]:
     """Order of regions: most evidence first; told before the outline is followed, which takes longest."""
     return -_share(values, part, scale), _box(values, part, scale)
 
@@ -194,9 +205,12 @@ def _share(values: NDArray[np.float32], part: RegionProperties, scale: _Scale) -
 def _box(values: NDArray[np.float32], part: RegionProperties, scale: _Scale) -> tuple[int, int, int, int]:
     per_row, per_column = scale.image_shape[0] / values.shape[0], scale.image_shape[1] / values.shape[1]
     top, left, bottom, right = part.bbox
-    return (int(np.floor(left * per_column)), int(np.floor(top * per_row)),
-            min(int(np.ceil(right * per_column)), scale.image_shape[1]),
-            min(int(np.ceil(bottom * per_row)), scale.image_shape[0]))
+    return (
+        int(np.floor(left * per_column)),
+        int(np.floor(top * per_row)),
+        min(int(np.ceil(right * per_column)), scale.image_shape[1]),
+        min(int(np.ceil(bottom * per_row)), scale.image_shape[0]),
+    )
 
 
 def _region(values: NDArray[np.float32], labelled: NDArray[np.int_], part: RegionProperties, scale: _Scale) -> Region:
@@ -220,8 +234,9 @@ def _region(values: NDArray[np.float32], labelled: NDArray[np.int_], part: Regio
     )
 
 
-def _contour(values: NDArray[np.float32], labelled: NDArray[np.int_], part: RegionProperties, level: float
-             ) -> NDArray[np.float64]:
+def _contour(
+    values: NDArray[np.float32], labelled: NDArray[np.int_], part: RegionProperties, level: float
+) -> NDArray[np.float64]:
     """Outer line x, y of a region on the working grid, closed, within the grid's outer edges."""
     top, left = max(part.bbox[0] - 1, 0), max(part.bbox[1] - 1, 0)
     window = (slice(top, part.bbox[2] + 1), slice(left, part.bbox[3] + 1))

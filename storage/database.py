@@ -48,7 +48,8 @@ _POSTGRESQL_TRIGGERS = (
 def make_engine(url: str, *, driver_begins: bool = False) -> Engine:
     """An engine that loses no committed transaction: SQLite in WAL with synchronous=FULL, PostgreSQL as it is.
 
-    An error's text never holds the values of a statement: they may be a patient's. `driver_begins` leaves the beginning of SQLite's transactions to the driver, as DBOS expects of an engine handed in.
+    An error's text never holds the values of a statement: they may be a patient's. `driver_begins` leaves the beginning
+    of SQLite's transactions to the driver, as DBOS expects of an engine handed in.
     """
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=64, hide_parameters=True)

@@ -22,17 +22,20 @@ def cam(evidence: Evidence) -> RawMaps:
     """
     if evidence.head_weights is None:
         raise MethodNotApplicable("cam", "the model's head is not global average pooling and one linear layer")
-    return RawMaps(values=np.stack([weighted_sum(evidence.head_weights[label], evidence.activations)
-                                    for label in evidence.labels]))
+    return RawMaps(
+        values=np.stack([weighted_sum(evidence.head_weights[label], evidence.activations) for label in evidence.labels])
+    )
 
 
-METHODS = (Method(
-    name="cam",
-    title="CAM",
-    variant="",
-    family="linear",
-    needs=frozenset({Capability.ACTIVATIONS}),
-    class_specific=True,
-    reference="Zhou B et al. Learning Deep Features for Discriminative Localization. CVPR 2016",
-    maps=cam,
-),)
+METHODS = (
+    Method(
+        name="cam",
+        title="CAM",
+        variant="",
+        family="linear",
+        needs=frozenset({Capability.ACTIVATIONS}),
+        class_specific=True,
+        reference="Zhou B et al. Learning Deep Features for Discriminative Localization. CVPR 2016",
+        maps=cam,
+    ),
+)

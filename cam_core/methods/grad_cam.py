@@ -17,18 +17,26 @@ def grad_cam(evidence: Evidence) -> RawMaps:
     """
     if evidence.gradients is None:
         raise MethodNotApplicable("grad-cam", "there are no gradients")
-    return RawMaps(values=np.stack([positive_sum(gradient.mean(axis=(1, 2), dtype=np.float64), evidence.activations)
-                                    for gradient in evidence.gradients]))
+    return RawMaps(
+        values=np.stack(
+            [
+                positive_sum(gradient.mean(axis=(1, 2), dtype=np.float64), evidence.activations)
+                for gradient in evidence.gradients
+            ]
+        )
+    )
 
 
-METHODS = (Method(
-    name="grad-cam",
-    title="Grad-CAM",
-    variant="",
-    family="linear",
-    needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
-    class_specific=True,
-    reference="Selvaraju RR et al. Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization. "
-              "ICCV 2017",
-    maps=grad_cam,
-),)
+METHODS = (
+    Method(
+        name="grad-cam",
+        title="Grad-CAM",
+        variant="",
+        family="linear",
+        needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
+        class_specific=True,
+        reference="Selvaraju RR et al. Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization. "
+        "ICCV 2017",
+        maps=grad_cam,
+    ),
+)

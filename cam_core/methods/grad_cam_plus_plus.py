@@ -10,8 +10,10 @@ from cam_core.errors import MethodNotApplicable
 from cam_core.method import Evidence, Method, RawMaps
 from cam_core.methods.combination import positive_sum
 
-REFERENCE = ("Chattopadhay A et al. Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional "
-             "Networks. WACV 2018")
+REFERENCE = (
+    "Chattopadhay A et al. Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional "
+    "Networks. WACV 2018"
+)
 
 
 def paper(evidence: Evidence) -> RawMaps:
@@ -37,8 +39,14 @@ def _maps(evidence: Evidence, *, normalise: bool) -> RawMaps:
     if evidence.gradients is None:
         raise MethodNotApplicable("grad-cam++", "there are no gradients")
     sums = evidence.activations.sum(axis=(1, 2), dtype=np.float64)[:, None, None]
-    return RawMaps(values=np.stack([positive_sum(_weights(gradient.astype(np.float64), sums, normalise=normalise),
-                                                 evidence.activations) for gradient in evidence.gradients]))
+    return RawMaps(
+        values=np.stack(
+            [
+                positive_sum(_weights(gradient.astype(np.float64), sums, normalise=normalise), evidence.activations)
+                for gradient in evidence.gradients
+            ]
+        )
+    )
 
 
 def _weights(gradient: NDArray[np.float64], sums: NDArray[np.float64], *, normalise: bool) -> NDArray[np.float64]:
@@ -54,13 +62,16 @@ def _weights(gradient: NDArray[np.float64], sums: NDArray[np.float64], *, normal
     return weights
 
 
-METHODS = tuple(Method(
-    name="grad-cam++",
-    title="Grad-CAM++",
-    variant=variant,
-    family="gradient squared",
-    needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
-    class_specific=True,
-    reference=REFERENCE,
-    maps=maps,
-) for variant, maps in (("paper", paper), ("original", original)))
+METHODS = tuple(
+    Method(
+        name="grad-cam++",
+        title="Grad-CAM++",
+        variant=variant,
+        family="gradient squared",
+        needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
+        class_specific=True,
+        reference=REFERENCE,
+        maps=maps,
+    )
+    for variant, maps in (("paper", paper), ("original", original))
+)

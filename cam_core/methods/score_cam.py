@@ -20,8 +20,9 @@ from cam_core.method import Evidence, MaskedScores, Method, RawMaps
 from cam_core.methods.combination import positive_sum
 from cam_core.registration import Registration, cells_on_grid
 
-REFERENCE = ("Wang H et al. Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks. "
-             "CVPR Workshops 2020")
+REFERENCE = (
+    "Wang H et al. Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks. CVPR Workshops 2020"
+)
 
 BASELINE = "logit of the model input with every pixel masked out (zero after normalisation)"
 
@@ -58,8 +59,9 @@ def _maps(evidence: Evidence, weights: NDArray[np.float64], masked: MaskedScores
     return RawMaps(values=values, baseline=masked.baseline_text)
 
 
-def masked_scores(classifier: Classifier, batch: NDArray[np.float32], activations: NDArray[np.float32],
-                  registration: Registration) -> MaskedScores:
+def masked_scores(
+    classifier: Classifier, batch: NDArray[np.float32], activations: NDArray[np.float32], registration: Registration
+) -> MaskedScores:
     """Run the masked passes of one image, for all labels at once.
 
     Parameters
@@ -82,7 +84,7 @@ def masked_scores(classifier: Classifier, batch: NDArray[np.float32], activation
     baseline = classifier.scores(np.zeros_like(batch))[0]
     scores = np.full((len(activations), baseline.size), np.nan, dtype=np.float32)
     for first in range(0, useful.size, MICRO_BATCH):
-        channels = useful[first:first + MICRO_BATCH]
+        channels = useful[first : first + MICRO_BATCH]
         masks = _masks(activations[channels], registration, (batch.shape[2], batch.shape[3]))
         scores[channels] = classifier.scores(batch * masks[:, None])
     if not np.isfinite(scores[useful]).all() or not np.isfinite(baseline).all():
@@ -99,13 +101,16 @@ def _masks(planes: NDArray[np.float32], registration: Registration, grid: tuple[
     return masks
 
 
-METHODS = tuple(Method(
-    name="score-cam",
-    title="Score-CAM",
-    variant=variant,
-    family="masking",
-    needs=frozenset({Capability.SCORES, Capability.ACTIVATIONS}),
-    class_specific=True,
-    reference=REFERENCE,
-    maps=maps,
-) for variant, maps in (("delta", delta), ("paper", paper)))
+METHODS = tuple(
+    Method(
+        name="score-cam",
+        title="Score-CAM",
+        variant=variant,
+        family="masking",
+        needs=frozenset({Capability.SCORES, Capability.ACTIVATIONS}),
+        class_specific=True,
+        reference=REFERENCE,
+        maps=maps,
+    )
+    for variant, maps in (("delta", delta), ("paper", paper))
+)

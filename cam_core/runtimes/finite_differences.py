@@ -22,8 +22,9 @@ ROUNDS = 4
 """Noise inputs."""
 
 
-def difference_fields(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...],
-                         probes: Sequence[Probe]) -> NDArray[np.float64]:
+def difference_fields(
+    activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], probes: Sequence[Probe]
+) -> NDArray[np.float64]:
     """Centroids (n, 2, 3) of the probed cells, as `cam_core.registration.measure` asks for them; no exact extents.
 
     A strip of rows (or columns) of a noise input is changed by random signs; the expected square of a cell's answer is
@@ -49,8 +50,9 @@ def difference_fields(activations: Callable[[NDArray[np.float32]], NDArray[np.fl
     return found
 
 
-def _marginals(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], axis: int
-               ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _marginals(
+    activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], axis: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Energy (strip, h, w) of every cell's answer to each strip along an input axis, and the strips' centres."""
     edges = np.linspace(0, shape[axis], min(STRIPS, shape[axis]) + 1).round().astype(int)
     centres = (edges[:-1] + edges[1:] - 1) / 2
@@ -62,15 +64,16 @@ def _marginals(activations: Callable[[NDArray[np.float32]], NDArray[np.float32]]
         still = activations(noise)
         answers = []
         for first in range(0, len(centres), BATCH):
-            strips = list(zip(edges[first:first + BATCH], edges[first + 1:first + BATCH + 1], strict=False))
+            strips = list(zip(edges[first : first + BATCH], edges[first + 1 : first + BATCH + 1], strict=False))
             answers.append(activations(_changed(noise, signs, axis, strips)) - still)
         squares = np.square(np.concatenate(answers).astype(np.float64)).sum(axis=1)
         total = total + squares
     return total, centres
 
 
-def _changed(noise: NDArray[np.float32], signs: NDArray[np.float32], axis: int, strips: Sequence[tuple[int, int]]
-             ) -> NDArray[np.float32]:
+def _changed(
+    noise: NDArray[np.float32], signs: NDArray[np.float32], axis: int, strips: Sequence[tuple[int, int]]
+) -> NDArray[np.float32]:
     batch = np.repeat(noise, len(strips), axis=0)
     for index, (first, last) in enumerate(strips):
         strip = (slice(None), slice(first, last)) if axis == 2 else (slice(None), slice(None), slice(first, last))

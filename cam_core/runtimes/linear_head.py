@@ -14,8 +14,12 @@ TOLERANCE = 1e-4
 """Greatest relative difference of derivatives that count as the same."""
 
 
-def linear_head(derivatives: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, int, int],
-                labels: int, candidates: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+def linear_head(
+    derivatives: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    shape: tuple[int, int, int],
+    labels: int,
+    candidates: Sequence[NDArray[np.float32]],
+) -> NDArray[np.float32] | None:
     """Weights (K, Ch) with ``logit = bias + weights @ mean(activations)``, or None when there are none.
 
     The head is such a layer when its derivatives are the same everywhere in space and at random activations of both

@@ -146,8 +146,9 @@ def _reads(nodes: Iterable[NodeProto], tensor: str) -> bool:
     return any(tensor in node.input for node in nodes)
 
 
-def _target(card: ModelCard, model: onnx.ModelProto, ordered: list[NodeProto], producers: dict[str, NodeProto],
-            graph_input: str) -> str:
+def _target(
+    card: ModelCard, model: onnx.ModelProto, ordered: list[NodeProto], producers: dict[str, NodeProto], graph_input: str
+) -> str:
     """The tensor that the card names, or the last feature planes before the head."""
     if card.target_layer:
         return _named(card.target_layer, producers, ordered)
@@ -177,8 +178,11 @@ def _feature_planes(card: ModelCard, model: onnx.ModelProto, graph_input: str) -
     sized.CopyFrom(model)
     for one in sized.graph.input:
         if one.name == graph_input:
-            for axis, size in zip(one.type.tensor_type.shape.dim,
-                                  (1, card.input.channels, card.input.rows, card.input.columns), strict=True):
+            for axis, size in zip(
+                one.type.tensor_type.shape.dim,
+                (1, card.input.channels, card.input.rows, card.input.columns),
+                strict=True,
+            ):
                 axis.dim_value = size
     del sized.graph.value_info[:]
     inferred = shape_inference.infer_shapes(sized, data_prop=True)

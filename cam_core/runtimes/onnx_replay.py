@@ -49,8 +49,9 @@ class Call:
         return None
 
 
-def replay(nodes: Iterable[NodeProto], values: dict[str, Tensor], constants: dict[str, NDArray[np.generic]],
-           wanted: str) -> Tensor:
+def replay(
+    nodes: Iterable[NodeProto], values: dict[str, Tensor], constants: dict[str, NDArray[np.generic]], wanted: str
+) -> Tensor:
     """Run nodes in order and return one tensor.
 
     Parameters
@@ -73,8 +74,9 @@ def replay(nodes: Iterable[NodeProto], values: dict[str, Tensor], constants: dic
             if name and name not in known and name in constants:
                 known[name] = torch.from_numpy(np.array(constants[name]))
         attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-        call = Call(operator=node.op_type, inputs=[known[name] if name else None for name in node.input],
-                    attributes=attributes)
+        call = Call(
+            operator=node.op_type, inputs=[known[name] if name else None for name in node.input], attributes=attributes
+        )
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
             raise UnsupportedOperator(node.op_type)
         known[node.output[0]] = OPERATORS[node.op_type](call)
@@ -172,14 +174,24 @@ def _same_pads(call: Call, *, lower: bool) -> list[int]:
 
 def _convolution(call: Call) -> Tensor:
     bias = call.tensor(2) if len(call.inputs) > 2 and call.inputs[2] is not None else None
-    return F.conv2d(_padded(call, 0.0), call.tensor(1), bias, stride=call.attributes.get("strides", [1, 1]),
-                    dilation=call.attributes.get("dilations", [1, 1]), groups=call.attributes.get("group", 1))
+    return F.conv2d(
+        _padded(call, 0.0),
+        call.tensor(1),
+        bias,
+        stride=call.attributes.get("strides", [1, 1]),
+        dilation=call.attributes.get("dilations", [1, 1]),
+        groups=call.attributes.get("group", 1),
+    )
 
 
 def _maximum_pool(call: Call) -> Tensor:
     kernel = call.attributes["kernel_shape"]
-    return F.max_pool2d(_padded(call, -torch.inf), kernel, call.attributes.get("strides", [1] * len(kernel)),
-                        dilation=call.attributes.get("dilations", [1, 1]))
+    return F.max_pool2d(
+        _padded(call, -torch.inf),
+        kernel,
+        call.attributes.get("strides", [1] * len(kernel)),
+        dilation=call.attributes.get("dilations", [1, 1]),
+    )
 
 
 def _average_pool(call: Call) -> Tensor:
@@ -194,8 +206,15 @@ def _average_pool(call: Call) -> Tensor:
 
 
 def _normalised(call: Call) -> Tensor:
-    return F.batch_norm(call.tensor(0), call.tensor(3), call.tensor(4), call.tensor(1), call.tensor(2),
-                        training=False, eps=call.attributes.get("epsilon", 1e-5))
+    return F.batch_norm(
+        call.tensor(0),
+        call.tensor(3),
+        call.tensor(4),
+        call.tensor(1),
+        call.tensor(2),
+        training=False,
+        eps=call.attributes.get("epsilon", 1e-5),
+    )
 
 
 def _clip(call: Call) -> Tensor:
@@ -217,7 +236,7 @@ def _gathered(call: Call) -> Tensor:
     axis, index = int(call.attributes.get("axis", 0)), call.tensor(1)
     value = call.tensor(0)
     picked = value.index_select(axis, index.reshape(-1) % value.shape[axis])
-    return picked.reshape(*value.shape[:axis], *index.shape, *value.shape[axis + 1:])
+    return picked.reshape(*value.shape[:axis], *index.shape, *value.shape[axis + 1 :])
 
 
 def _cast(call: Call) -> Tensor:

@@ -25,8 +25,14 @@ from cam_core.runtimes.onnx_graph import OnnxPlan, plan
 from cam_core.runtimes.onnx_replay import UnsupportedOperator, replay, supported
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-RUN_ERRORS = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException, ort_errors.NotImplemented,
-              ort_errors.InvalidGraph, ort_errors.EPFail)
+RUN_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.RuntimeException,
+    ort_errors.NotImplemented,
+    ort_errors.InvalidGraph,
+    ort_errors.EPFail,
+)
 
 
 class OnnxClassifier:
@@ -86,8 +92,12 @@ class OnnxClassifier:
         matrices = [one for one in self._plan.constants.values() if one.ndim == 2 and one.dtype == np.float32]
         candidates = [one.astype(np.float32) for matrix in matrices for one in (matrix, matrix.T)]
         try:
-            return linear_head(lambda planes: self._derivatives(planes[None], labels)[0], (channels, rows, columns),
-                               len(labels), candidates)
+            return linear_head(
+                lambda planes: self._derivatives(planes[None], labels)[0],
+                (channels, rows, columns),
+                len(labels),
+                candidates,
+            )
         except MethodNotApplicable:
             return None
 
@@ -105,8 +115,9 @@ class OnnxClassifier:
             except UnsupportedOperator as error:
                 raise MethodNotApplicable("gradient", f"in the model's head, {error}") from error
             logits = logits.reshape(1, -1)
-            return np.concatenate([torch.autograd.grad(logits[0, label], leaf, retain_graph=True)[0].numpy()
-                                   for label in labels])
+            return np.concatenate(
+                [torch.autograd.grad(logits[0, label], leaf, retain_graph=True)[0].numpy() for label in labels]
+            )
 
     def _blank_batch(self) -> NDArray[np.float32]:
         size = self.card.input
@@ -118,8 +129,9 @@ class OnnxClassifier:
         with self._lock:
             if self._registration is None:
                 cells = self.activations(self._blank_batch()).activations.shape[2:]
-                self._registration = measure(self._fields, (cells[0], cells[1]),
-                                             (self.card.input.rows, self.card.input.columns))
+                self._registration = measure(
+                    self._fields, (cells[0], cells[1]), (self.card.input.rows, self.card.input.columns)
+                )
             return self._registration
 
     def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
@@ -127,8 +139,9 @@ class OnnxClassifier:
         try:
             return np.stack([self._field(probe) for probe in probes])
         except UnsupportedOperator:
-            return difference_fields(lambda batch: self.activations(batch).activations, self._blank_batch().shape,
-                                        probes)
+            return difference_fields(
+                lambda batch: self.activations(batch).activations, self._blank_batch().shape, probes
+            )
 
     def _field(self, probe: Probe) -> NDArray[np.float64]:
         source = np.random.default_rng(probe.seed)
@@ -144,12 +157,12 @@ class OnnxClassifier:
     def _run(self, batch: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Named tensors of a batch, in pieces of the size that the graph allows."""
         size = self._plan.fixed_batch or len(batch)
-        pieces = [self._run_piece(batch[first:first + size], size, names) for first in range(0, len(batch), size)]
+        pieces = [self._run_piece(batch[first : first + size], size, names) for first in range(0, len(batch), size)]
         return [np.concatenate(tensors) for tensors in zip(*pieces, strict=True)]
 
     def _run_piece(self, piece: NDArray[np.float32], size: int, names: Sequence[str]) -> list[NDArray[np.float32]]:
         filled = np.zeros((size, *piece.shape[1:]), dtype=np.float32)
-        filled[:len(piece)] = piece
+        filled[: len(piece)] = piece
         try:
             tensors = self._session.run(list(names), {self._plan.input: filled})
         except RUN_ERRORS as error:
@@ -157,9 +170,11 @@ class OnnxClassifier:
         if names[0] == self._plan.logits:
             tensors[0] = tensors[0].reshape(size, -1)
             if tensors[0].shape[1] != len(self.card.labels):
-                raise ModelLoadError(self.card.weights, f"the model gives {tensors[0].shape[1]} scores, the card has "
-                                                        f"{len(self.card.labels)} labels")
-        return [np.asarray(tensor[:len(piece)], dtype=np.float32) for tensor in tensors]
+                raise ModelLoadError(
+                    self.card.weights,
+                    f"the model gives {tensors[0].shape[1]} scores, the card has {len(self.card.labels)} labels",
+                )
+        return [np.asarray(tensor[: len(piece)], dtype=np.float32) for tensor in tensors]
 
 
 def _session_device(session: onnxruntime.InferenceSession) -> str:

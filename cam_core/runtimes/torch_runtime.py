@@ -59,7 +59,9 @@ class TorchClassifier:
         self.capabilities = frozenset(Capability)
         self.device = device
         self.runtime = f"torch {torch.__version__}"
-        self._module = module.to(device).eval().requires_grad_(False)
+        # channels last: a third less time for the CPU's convolutions, and as repeatable
+        self._memory = torch.channels_last if device == "cpu" else torch.contiguous_format
+        self._module = module.to(device).to(memory_format=self._memory).eval().requires_grad_(False)
         self._tap = _Tap()
         self._lock = threading.Lock()
         self._registration: Registration | None = None
@@ -97,12 +99,14 @@ class TorchClassifier:
         except RuntimeError as error:
             raise ModelLoadError(self.card.weights, f"the model can't be run: {error}") from error
         if logits.ndim != 2 or logits.shape[1] != len(self.card.labels):
-            raise ModelLoadError(self.card.weights,
-                                 f"the model gives {tuple(logits.shape)}, the card has {len(self.card.labels)} labels")
+            raise ModelLoadError(
+                self.card.weights, f"the model gives {tuple(logits.shape)}, the card has {len(self.card.labels)} labels"
+            )
         return logits
 
     def _tensor(self, batch: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(self.device)
+        tensor = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(self.device)
+        return tensor.contiguous(memory_format=self._memory) if tensor.ndim == 4 else tensor
 
     def scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (N, K) of a batch (N, C, H, W)."""
@@ -134,22 +138,29 @@ class TorchClassifier:
         """Weights (K, Ch) of a global-average-pooling and linear head, else None; found once and kept."""
         with self._lock:
             if not self._head_known:
-                self._head = linear_head(self._head_derivatives, self._activation_shape(), len(self.card.labels),
-                                         self._linear_weights())
+                self._head = linear_head(
+                    self._head_derivatives, self._activation_shape(), len(self.card.labels), self._linear_weights()
+                )
                 self._head_known = True
             return self._head
 
     def _head_derivatives(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Derivatives (K, Ch, h, w) of all logits at arbitrary activations (Ch, h, w) of the target layer."""
-        with torch.inference_mode(False), torch.no_grad(), \
-                self._tapped(differentiable=True, replacement=self._tensor(activations[None])) as tap:
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            self._tapped(differentiable=True, replacement=self._tensor(activations[None])) as tap,
+        ):
             logits = self._run(self._tensor(self._blank_batch()))
             found: NDArray[np.float32] = _derivatives(logits, _heard(tap), range(len(self.card.labels)))[0]
             return found
 
     def _linear_weights(self) -> list[NDArray[np.float32]]:
-        return [_array(weight) for name, weight in self._module.named_parameters()
-                if name.endswith("weight") and weight.ndim == 2]
+        return [
+            _array(weight)
+            for name, weight in self._module.named_parameters()
+            if name.endswith("weight") and weight.ndim == 2
+        ]
 
     def _blank_batch(self) -> NDArray[np.float32]:
         size = self.card.input
@@ -195,13 +206,14 @@ def _heard(tap: _Tap) -> Tensor:
 
 def _derivatives(logits: Tensor, leaf: Tensor, labels: Sequence[int]) -> NDArray[np.float32]:
     """Derivatives (N, L, Ch, h, w) of logits (N, K) with respect to the leaf (N, Ch, h, w)."""
-    found = [torch.autograd.grad(logits[:, label].sum(), leaf, retain_graph=True, allow_unused=True)[0]
-             for label in labels]
+    found = [
+        torch.autograd.grad(logits[:, label].sum(), leaf, retain_graph=True, allow_unused=True)[0] for label in labels
+    ]
     return np.stack([np.zeros(leaf.shape, np.float32) if one is None else _array(one) for one in found], axis=1)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return np.asarray(tensor.detach().to("cpu", torch.float32).numpy(), dtype=np.float32)
+    return np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy(), dtype=np.float32)
 
 
 def _named_layer(module: nn.Module, name: str) -> nn.Module:
