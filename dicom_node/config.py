@@ -121,7 +121,7 @@ class OutputConfig:
 
     opacity: Annotated[float, Field(ge=0.30, le=0.50)] = 0.40
     palette: Literal["cividis", "inferno", "viridis", "magma", "plasma", "jet"] = "inferno"
-    maximum_side: Annotated[int, Field(ge=512, le=8192)] = 2048
+    maximum_side: Annotated[int, Field(ge=512, le=8192)] = 1536
     region_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     regions_per_map: Annotated[int, Field(ge=1, le=20)] = 3
     #: also send a picture "AI not performed: reason" beside the status report

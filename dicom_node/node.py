@@ -22,14 +22,17 @@ from dicom_node.pipeline import rows
 from dicom_node.receiving.instance import AssociationEvent, AssociationEventKind, ReceivedInstance, StoreOutcome
 from dicom_node.receiving.listener import Listener
 from dicom_node.receiving.part10 import part10_prefix
-from dicom_node.schedule import Schedule
+from dicom_node.schedule import LOOK_EVERY, Schedule
 from storage import audit, studies
-from storage.database import Database
+from storage.database import Database, hold_exclusively
 from storage.errors import DatabaseUnavailable, OutOfSpace
 from storage.spool import Spool
 from storage.studies import Registration
 
 log = logging.getLogger("camnode")
+
+#: how long a stopping node waits for what is being sent
+STOP_SECONDS = 5
 
 _AUDITED: Mapping[AssociationEventKind, tuple[str, audit.Outcome]] = {
     AssociationEventKind.ACCEPTED: ("association.accepted", "success"),
@@ -55,6 +58,11 @@ class Node:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._exit.enter_context(FolderLock(folder))
         self.database = Database(config.database_url)
+        claim = hold_exclusively(self.database)
+        if claim is None:
+            self._exit.close()
+            raise NodeAlreadyRunning("this database")
+        self._exit.callback(claim.invalidate)  # not into the pool: the claim ends with the connection
         self.spool = Spool(folder / "spool")
         self.outbox = Spool(folder / "outbox")
         self.children = ChildPool(config.work.workers, child_limits(config), folder / "crashes")
@@ -68,6 +76,7 @@ class Node:
             children=self.children,
             durable=self.durable,
             random=random.Random().random,  # noqa: S311 - jitter, not a secret
+            wake=self._wake,
         )
         self.listener = Listener(config.receiving, config.peers, self.store, self.report)
         self.schedule = Schedule(
@@ -86,7 +95,7 @@ class Node:
         self._exit.callback(self._close_database)
         workflows.set_up(self.bench)
         self.durable.launch()
-        self._exit.callback(self.durable.stop)
+        self._exit.callback(self.durable.stop, wait_seconds=STOP_SECONDS)
         self._exit.callback(self.children.stop)
         self.schedule.start()
         self._exit.callback(self.schedule.stop)
@@ -113,6 +122,10 @@ class Node:
                 self._audit_models(answer["models"])
         except ChildError as error:
             log.warning("the models could not be loaded ahead: %s", error)
+
+    def _wake(self) -> None:
+        """Something may be due: look at the rows now."""
+        self.schedule.sweep_now()
 
     def _audit_models(self, models: list[dict[str, str]]) -> None:
         with self.database.transaction() as connection:
@@ -156,7 +169,18 @@ class Node:
             audit.append(connection, name, actor=actor, outcome=outcome, details=details)
 
     def close_quiet_studies(self) -> None:
-        """Close and route every study that has been quiet for long enough, and start its jobs."""
+        """Close and route every study that has been quiet for long enough, and start its jobs.
+
+        A study that will have been before the next look is waited for.
+        """
+        since = self._close_quiet_studies()
+        last = studies.soon_quiet(self.database, since=since, until=since + LOOK_EVERY)
+        if last is not None:
+            time.sleep(min(LOOK_EVERY, max(0.0, last + self.config.studies.quiet_seconds - time.time())))
+            self._close_quiet_studies()
+
+    def _close_quiet_studies(self) -> float:
+        """Close what is quiet; returns since when it had to be."""
         now = time.time()
         since = now - self.config.studies.quiet_seconds
         queued: list[str] = []
@@ -164,6 +188,7 @@ class Node:
             queued += rows.route_study(self.database, self.config, study_uid, since=since, now=now)
         if queued:
             workflows.sweep(self.bench)
+        return since
 
 
 def child_limits(config: Config) -> Limits:

@@ -97,24 +97,43 @@ def check_routes(routes: Iterable[Route]) -> None:
         raise ConfigurationError(problems)
 
 
-def match(routes: Sequence[Route], instances: Sequence[RoutedInstance]) -> tuple[Match, ...]:
-    """The enabled routes that take this study, each with the instances of the series that its condition picks."""
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """The routes that take a study, and which conditions could not be evaluated for it (these do not hold)."""
+
+    matches: tuple[Match, ...]
+    problems: tuple[str, ...]
+
+
+def match(routes: Sequence[Route], instances: Sequence[RoutedInstance]) -> Routing:
+    """The enabled routes that take this study, each with the instances of the series that its condition picks.
+
+    A condition that fails on a series' values (an index out of its list, a division by zero) does not hold there: one
+    odd study must not keep others, or itself, from being answered.
+    """
     series: dict[str, list[RoutedInstance]] = {}
     for one in instances:
         series.setdefault(one.series_uid, []).append(one)
     views = {uid: series_symbols(members, instances) for uid, members in series.items()}
-    found = []
-    for route in routes:
-        chosen = [uid for uid, symbols in views.items() if route.enabled and holds(route.when, symbols)]
+    found: list[Match] = []
+    problems: list[str] = []
+
+    def does_hold(route: Route, condition: str, uid: str) -> bool:
+        try:
+            return holds(condition, views[uid])
+        except ConditionError as error:
+            problems.append(f"route {route.name}: {error}")
+            return False
+
+    for route in (route for route in routes if route.enabled):
+        chosen = [uid for uid in views if does_hold(route, route.when, uid)]
         if chosen:
-            found.append(_match(route, chosen, series, views))
-    return tuple(found)
+            stat = route.priority == "stat" or any(does_hold(route, route.stat_when, uid) for uid in chosen)
+            found.append(_match(route, chosen, series, stat=stat))
+    return Routing(matches=tuple(found), problems=tuple(dict.fromkeys(problems)))
 
 
-def _match(
-    route: Route, chosen: list[str], series: Mapping[str, list[RoutedInstance]], views: Mapping[str, Mapping[str, Any]]
-) -> Match:
-    stat = route.priority == "stat" or any(holds(route.stat_when, views[uid]) for uid in chosen)
+def _match(route: Route, chosen: list[str], series: Mapping[str, list[RoutedInstance]], *, stat: bool) -> Match:
     identifiers = tuple(sorted(one.instance_id for uid in chosen for one in series[uid]))
     why = f"{len(chosen)} of {len(series)} series match: {route.when}"
     return Match(route=route, instance_ids=identifiers, stat=stat, why=why)
@@ -134,7 +153,7 @@ def _evaluate(condition: str, symbols: Mapping[str, Any]) -> bool:
     rule = _compiled(condition)
     try:
         return bool(rule.matches(dict(symbols)))
-    except (rule_engine.errors.EngineError, TypeError) as error:
+    except (rule_engine.errors.EngineError, TypeError, ValueError, ArithmeticError) as error:
         raise ConditionError(condition, _reason(error)) from error
 
 

@@ -2,12 +2,17 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers import SchedulerNotRunningError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-#: seconds between two looks at the rows; what a study waits for at most beyond its quiet time
+#: seconds between two looks at the rows
 LOOK_EVERY = 0.25
+_SWEEP = "enqueue what is open and due"
 
 
 Duty = Callable[[], object]
@@ -24,8 +29,13 @@ class Schedule:
             timezone="UTC",
         )
         self._clock.add_job(close_quiet_studies, "interval", seconds=LOOK_EVERY, id="close quiet studies")
-        self._clock.add_job(sweep, "interval", seconds=LOOK_EVERY, id="enqueue what is open and due")
+        self._clock.add_job(sweep, "interval", seconds=LOOK_EVERY, id=_SWEEP)
         self._clock.add_job(forget_finished_workflows, "interval", minutes=10, id="forget finished workflows")
+
+    def sweep_now(self) -> None:
+        """Let the sweep run at once; harmless when the clock has stopped."""
+        with suppress(JobLookupError, SchedulerNotRunningError):
+            self._clock.modify_job(_SWEEP, next_run_time=datetime.now(UTC))
 
     def start(self) -> None:
         """Start the clock."""

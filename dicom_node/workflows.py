@@ -15,7 +15,7 @@ from dbos import DBOS
 from dicom_node.config import Config
 from dicom_node.engine.child import ChildPool
 from dicom_node.engine.durable import DELIVERIES, JOBS, Durable
-from dicom_node.errors import ChildCrashed, ChildError, ChildFailed
+from dicom_node.errors import ChildError, ChildFailed
 from dicom_node.pipeline import rows
 from dicom_node.sending.backoff import next_delay
 from dicom_node.sending.outcome import (
@@ -47,6 +47,7 @@ class Bench:
     children: ChildPool
     durable: Durable
     random: Callable[[], float]
+    wake: Callable[[], None]
 
 
 _bench: list[Bench] = []
@@ -83,7 +84,7 @@ def run_job(job_id: str) -> str:
         return _record_trouble(_bench[0], job_id, error)
     finally:
         _bench[0].durable.ended(job_id)
-        sweep(_bench[0])
+        _bench[0].wake()  # not a sweep from here: what a workflow asks of DBOS becomes a step of that workflow
 
 
 @DBOS.workflow(name="deliver", max_recovery_attempts=1000)
@@ -121,6 +122,8 @@ def attempt_job(job_id: str) -> str:
 
 def _record_trouble(bench: Bench, job_id: str, error: Exception) -> str:
     """A full disk or an unreachable database is not the job's fault and costs it nothing; anything else is charged."""
+    if bench.children.stopping:
+        return JobState.QUEUED
     now = time.time()
     with bench.database.transaction() as connection:
         if isinstance(error, StorageError):
@@ -165,7 +168,7 @@ def _compute(bench: Bench, job: jobs.Job, request: Mapping[str, Any]) -> Mapping
 def _after_failure(
     bench: Bench, job: jobs.Job, request: Mapping[str, Any], error: ChildError
 ) -> Mapping[str, Any] | None:
-    if isinstance(error, ChildCrashed) and bench.children.stopping:
+    if bench.children.stopping:
         return None  # the node is being stopped: nobody's fault; the job is taken up again
     final = isinstance(error, ChildFailed) and error.kind in _HOPELESS
     now = time.time()
@@ -174,11 +177,14 @@ def _after_failure(
         used = jobs.charge(connection, job.job_id, reason=str(error), next_attempt=due)
     if used < bench.config.work.attempts and not final:
         return None
-    failure = {**request, "task": "report failure", "reason": str(error)}
+    kind = error.kind if isinstance(error, ChildFailed) else type(error).__name__
+    failure = {**request, "task": "report failure", "reason": str(error), "kind": kind}
     try:
         with bench.children.child() as child:
             return rows.checked_answer(child.call(failure), Path(request["staging"]))
     except ChildError as second:
+        if bench.children.stopping:
+            return None
         reason = f"{error}; and no report of it could be made: {second}"
         return {"state": JobState.FAILED, "reason": reason, "results": [], "summary": {"timings": {}}}
 
@@ -228,7 +234,7 @@ def _record_delivery(bench: Bench, first: outbox.Delivery, study_uid: str, repor
     first_wait, ceiling = settings.backoff_first_seconds, settings.backoff_ceiling_seconds
     now = time.time()
     due = now + next_delay(first.attempts + 1, first_wait, ceiling, bench.random)
-    attempts = rows.attempts_of(report.objects)
+    attempts = rows.attempts_of(report.objects, tries=first.attempts + 1)
     with bench.database.transaction() as connection:
         outbox.record(connection, first, attempts, study_uid=study_uid, next_attempt=due, now=now)
         if report.all_taken:

@@ -1,11 +1,12 @@
 """The engine, its transactions and pragmas: the only place that knows the dialect. Knows no table's meaning."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -16,6 +17,7 @@ from storage.errors import DatabaseUnavailable, SchemaMismatch
 #: (https://sqlite.org/wal.html, "the WAL-reset bug"); `camnode check` reports it.
 SQLITE_WITHOUT_WAL_RESET_BUG = (3, 51, 3)
 _AUDIT_LOCK = 0x63616D61  # PostgreSQL advisory lock: one writer at the chain's end
+_NODE_LOCK = 0x63616D6E  # held by the node that works on this database
 _READ_ONLY = "camnode_read_only"
 
 _SQLITE_PRAGMAS = (
@@ -52,7 +54,7 @@ def make_engine(url: str, *, driver_begins: bool = False) -> Engine:
     of SQLite's transactions to the driver, as DBOS expects of an engine handed in.
     """
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=64, hide_parameters=True)
+        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=24, hide_parameters=True)
     arguments = {"timeout": 30, "check_same_thread": False}
     engine = create_engine(url, connect_args=arguments, pool_size=16, max_overflow=64, hide_parameters=True)
     event.listen(engine, "connect", _sqlite_pragmas)
@@ -135,6 +137,27 @@ def lock_audit_chain(connection: Connection) -> None:
 def lock_rows(statement: Any) -> Any:
     """The same SELECT, holding its rows until the transaction ends (SQLite's writers hold everything already)."""
     return statement.with_for_update()
+
+
+def insert_if_absent(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Insert a row unless one of its key is there; on PostgreSQL it waits for a transaction that is inserting it."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def hold_exclusively(database: "Database") -> Connection | None:
+    """Claim the database for one node, for as long as the connection lives; None when another node has it.
+
+    SQLite needs none: its file lies in the node's folder, which is locked.
+    """
+    if database.dialect != "postgresql":
+        return database.engine.connect()
+    connection = database.engine.connect()
+    if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _NODE_LOCK}).scalar_one():
+        connection.commit()
+        return connection
+    connection.close()
+    return None
 
 
 def sqlite_warning(url: str) -> str | None:

@@ -140,8 +140,8 @@ def postpone(connection: Connection, peer: str, *, until: float) -> None:
 
 
 def hasten(connection: Connection, peer: str, *, now: float) -> None:
-    """A peer is back: what waits for it is due now."""
-    which = (delivery.c.peer == peer) & (delivery.c.state == DeliveryState.PENDING)
+    """A peer is back: what it could not be asked about is due now; what it answered keeps its own time."""
+    which = (delivery.c.peer == peer) & (delivery.c.state == DeliveryState.PENDING) & delivery.c.status.is_(None)
     connection.execute(update(delivery).where(which).values(next_attempt=now))
 
 

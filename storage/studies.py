@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from storage import audit
-from storage.database import Database, lock_rows
+from storage.database import Database, insert_if_absent, lock_rows
 from storage.errors import UnknownStudy
 from storage.schema import InstanceRole, StudyState, instance, result, study
-from storage.spool import Spool
+from storage.spool import Spool, SpoolFile
 
 
 class Registration(StrEnum):
@@ -95,10 +95,14 @@ def register(database: Database, spool: Spool, arrival: Arrival, prefix: bytes, 
         name = f"{arrival.sop_instance_uid}.{arrival.sha256[:16]}.dcm"
         file = spool.keep((prefix, encoded), group=arrival.study_uid, name=name)
     with database.transaction() as connection:
+        ours = _is_ours(connection, arrival)
+        row = _locked_study(connection, arrival, opens=not ours)
         known = _copy_of(connection, arrival)
         if known is not None:
             return _count_copy(connection, arrival, known)
-        return _insert(connection, arrival, file.path, file.size)
+        if not ours:
+            _touch(connection, arrival, row)
+        return _insert(connection, arrival, file, _kind(connection, arrival, ours=ours))
 
 
 def _copy_of(connection: Connection, arrival: Arrival) -> int | None:
@@ -113,10 +117,8 @@ def _count_copy(connection: Connection, arrival: Arrival, known: int) -> Registr
     return Registration.DUPLICATE
 
 
-def _insert(connection: Connection, arrival: Arrival, path: str, size: int) -> Registration:
-    registration = _kind(connection, arrival)
+def _insert(connection: Connection, arrival: Arrival, file: SpoolFile, registration: Registration) -> Registration:
     role = InstanceRole(registration.value) if registration is not Registration.NEW else InstanceRole.SOURCE
-    _touch_study(connection, arrival, counts=registration is not Registration.OWN_RESULT)
     connection.execute(
         insert(instance).values(
             sop_instance_uid=arrival.sop_instance_uid,
@@ -126,8 +128,8 @@ def _insert(connection: Connection, arrival: Arrival, path: str, size: int) -> R
             sop_class_uid=arrival.sop_class_uid,
             transfer_syntax_uid=arrival.transfer_syntax_uid,
             role=role,
-            path=path,
-            size=size,
+            path=file.path,
+            size=file.size,
             received=arrival.received,
             calling_ae=arrival.calling_ae,
             called_ae=arrival.called_ae,
@@ -140,42 +142,48 @@ def _insert(connection: Connection, arrival: Arrival, path: str, size: int) -> R
     return registration
 
 
-def _kind(connection: Connection, arrival: Arrival) -> Registration:
+def _is_ours(connection: Connection, arrival: Arrival) -> bool:
     ours = select(result.c.sop_instance_uid).where(result.c.sop_instance_uid == arrival.sop_instance_uid)
-    if arrival.own_result or connection.execute(ours).first():
+    return arrival.own_result or connection.execute(ours).first() is not None
+
+
+def _kind(connection: Connection, arrival: Arrival, *, ours: bool) -> Registration:
+    if ours:
         return Registration.OWN_RESULT
     same_uid = select(instance.c.instance_id).where(instance.c.sop_instance_uid == arrival.sop_instance_uid)
     return Registration.CONFLICT if connection.execute(same_uid).first() else Registration.NEW
 
 
-def _touch_study(connection: Connection, arrival: Arrival, *, counts: bool) -> None:
-    """A new instance opens its study or, when it was closed, reopens it; one of our own results does neither."""
-    row = connection.execute(lock_rows(select(study).where(study.c.study_uid == arrival.study_uid))).one_or_none()
-    if row is None:
-        connection.execute(
-            insert(study).values(
-                study_uid=arrival.study_uid,
-                state=StudyState.RECEIVING if counts else StudyState.IGNORED,
-                generation=1,
-                first_received=arrival.received,
-                last_received=arrival.received,
-                patient_id=_text(arrival.attributes.get("PatientID")),
-                accession_number=_text(arrival.attributes.get("AccessionNumber")),
-                reason=None if counts else "only results of this node were received",
-            )
-        )
-        return
-    if not counts:
-        return
+def _locked_study(connection: Connection, arrival: Arrival, *, opens: bool) -> Row[Any]:
+    """The study's row, made if need be and held: whoever registers an instance of it at the same moment waits here.
+
+    One of our own results opens no study.
+    """
+    values = {
+        "study_uid": arrival.study_uid,
+        "state": StudyState.RECEIVING if opens else StudyState.IGNORED,
+        "generation": 1,
+        "first_received": arrival.received,
+        "last_received": arrival.received,
+        "patient_id": _text(arrival.attributes.get("PatientID")),
+        "accession_number": _text(arrival.attributes.get("AccessionNumber")),
+        "reason": None if opens else _ONLY_OURS,
+    }
+    insert_if_absent(connection, study, values)
+    return connection.execute(lock_rows(select(study).where(study.c.study_uid == arrival.study_uid))).one()
+
+
+_ONLY_OURS = "only results of this node were received"
+
+
+def _touch(connection: Connection, arrival: Arrival, row: Row[Any]) -> None:
+    """A new instance keeps its study open or, when it was closed, reopens it."""
     values: dict[str, Any] = {"last_received": max(arrival.received, row.last_received)}
     if row.state != StudyState.RECEIVING:
         values |= {"state": StudyState.RECEIVING, "generation": row.generation + 1, "completed": None, "reason": None}
+        details = {"generation": row.generation + 1}
         audit.append(
-            connection,
-            "study.reopened",
-            actor=arrival.calling_ae,
-            study_uid=arrival.study_uid,
-            details={"generation": row.generation + 1},
+            connection, "study.reopened", actor=arrival.calling_ae, study_uid=arrival.study_uid, details=details
         )
     connection.execute(update(study).where(study.c.study_uid == arrival.study_uid).values(**values))
 
@@ -214,6 +222,16 @@ def quiet(database: Database, *, since: float) -> tuple[str, ...]:
     )
     with database.reading() as connection:
         return tuple(connection.execute(query).scalars())
+
+
+def soon_quiet(database: Database, *, since: float, until: float) -> float | None:
+    """When the last instance came of the study that `quiet` will name next, if that was at or before `until`."""
+    query = select(func.min(study.c.last_received)).where(
+        study.c.state == StudyState.RECEIVING, study.c.last_received > since, study.c.last_received <= until
+    )
+    with database.reading() as connection:
+        found: float | None = connection.execute(query).scalar_one()
+        return found
 
 
 def close(connection: Connection, study_uid: str, *, rule: str, now: float, since: float) -> Study | None:

@@ -29,6 +29,7 @@ NOT_FOUND = Finding(label=EFFUSION, logit=-2.2, probability=0.1)
 
 CARD = ModelCard(
     path=Path("/models/chest-demo/model.toml"),
+    digest="ba" * 32,
     name="chest-demo",
     version="1.0.0",
     manufacturer="camnode project",
@@ -72,6 +73,7 @@ def provenance(header: Dataset, **changes: object) -> Provenance:
         model_name=CARD.name,
         model_version=CARD.version,
         model_sha256=CARD.sha256,
+        card_digest=CARD.digest,
         pipeline_version="0.1.0",
         settings_digest="cd" * 32,
         source_digest="ef" * 32,

@@ -35,8 +35,8 @@ METHODS = (
         family="linear",
         needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
         class_specific=True,
-        reference="Selvaraju RR et al. Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization. "
-        "ICCV 2017",
+        reference="Selvaraju RR et al. Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
+        "Localization. ICCV 2017",
         maps=grad_cam,
     ),
 )

@@ -61,7 +61,8 @@ class TorchClassifier:
         self.runtime = f"torch {torch.__version__}"
         # channels last: a third less time for the CPU's convolutions, and as repeatable
         self._memory = torch.channels_last if device == "cpu" else torch.contiguous_format
-        self._module = module.to(device).to(memory_format=self._memory).eval().requires_grad_(False)
+        placed: nn.Module = module.to(device).to(memory_format=self._memory)  # type: ignore[call-overload]
+        self._module = placed.eval().requires_grad_(False)
         self._tap = _Tap()
         self._lock = threading.Lock()
         self._registration: Registration | None = None

@@ -47,6 +47,8 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: int = -1
         self._buffer = b""
+        self._ending = threading.Lock()
+        self._retired = False
 
     @property
     def pid(self) -> int | None:
@@ -65,26 +67,25 @@ class Child:
         ChildFailed
             The child answered with an error; it lives on.
         """
-        if self.pid is None:
-            self._start()
-        deadline = time.monotonic() + self.limits.wall_seconds
         try:
+            if self.pid is None:
+                self._start()
+            deadline = time.monotonic() + self.limits.wall_seconds
             self._write(request)
-            while True:
-                answer = self._read(deadline)
-                if "progress" in answer:
-                    if progress:
-                        progress(str(answer["progress"]), float(answer["seconds"]))
-                elif "error" in answer:
-                    raise ChildFailed(str(answer["error"]), str(answer.get("kind", "")))
-                else:
-                    return answer
+            while "progress" in (answer := self._read(deadline)):
+                if progress:
+                    progress(str(answer["progress"]), float(answer.get("seconds", 0.0)))
         except (ChildTimedOut, ChildCrashed):
             self.stop()
             raise
+        if "error" in answer:
+            raise ChildFailed(str(answer["error"]), str(answer.get("kind", "")))
+        return answer
 
     def _start(self) -> None:
         self.stop()
+        if self._retired:
+            raise ChildCrashed("it was stopped")
         self._crash_folder.mkdir(parents=True, exist_ok=True)
         self._answers, theirs = os.pipe()
         self._buffer = b""
@@ -104,13 +105,17 @@ class Child:
             )
         finally:
             os.close(theirs)
+        if self._retired:
+            raise ChildCrashed("it was stopped")
 
     def _write(self, request: Mapping[str, Any]) -> None:
-        assert self._process is not None and self._process.stdin is not None  # noqa: S101 - for the type checker
+        process = self._process
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
+            if process is None or process.stdin is None:
+                raise ChildCrashed("it was stopped")
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        except (OSError, ValueError) as error:  # ValueError: closed by `stop` meanwhile
             raise ChildCrashed(self._how_it_died()) from error
 
     def _read(self, deadline: float) -> dict[str, Any]:
@@ -129,9 +134,10 @@ class Child:
         return answer
 
     def _receive(self, deadline: float) -> bytes:
-        """What came next; nothing at the end of the pipe."""
+        """What came next; nothing at the end of the pipe. A child that talks without end runs out of time, too."""
+        remaining = deadline - time.monotonic()
         try:
-            if not select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if remaining <= 0 or not select.select([self._answers], [], [], remaining)[0]:
                 raise ChildTimedOut(self.limits.wall_seconds)
             return os.read(self._answers, 1 << 16)
         except (OSError, ValueError):  # the pool was stopped and the pipe closed meanwhile
@@ -151,17 +157,23 @@ class Child:
         return "over its memory" if code == errno.ENOMEM else f"exited with status {code}"
 
     def stop(self) -> None:
-        """End the child and everything it started."""
-        process, self._process = self._process, None
+        """End the child and everything it started; from any thread, as often as one likes."""
+        with self._ending:
+            process, self._process = self._process, None
+            answers, self._answers = self._answers, -1
         if process is not None:
             with suppress(ProcessLookupError):  # it ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if process.stdin:
                 process.stdin.close()
-        if self._answers >= 0:
-            os.close(self._answers)
-            self._answers = -1
+        if answers >= 0:
+            os.close(answers)
+
+    def retire(self) -> None:
+        """End the child for good: a later request is refused instead of starting another."""
+        self._retired = True
+        self.stop()
 
 
 class ChildPool:
@@ -204,4 +216,4 @@ class ChildPool:
         """End all children; what they were doing is taken up again after the next start."""
         self._stopping.set()
         for child in self._all:
-            child.stop()
+            child.retire()

@@ -45,7 +45,7 @@ def serve(requests: IO[bytes], answers: IO[bytes], limits: Limits, handle: Handl
     def progress(step: str, seconds: float) -> None:
         say({"progress": step, "seconds": seconds})
 
-    for line in requests:
+    for number, line in enumerate(requests):
         allow_processor_time(limits)
         try:
             say(handle(json.loads(line), progress))
@@ -56,6 +56,8 @@ def serve(requests: IO[bytes], answers: IO[bytes], limits: Limits, handle: Handl
         except Exception as error:  # noqa: BLE001 - the job's outermost step in this process: its failure must be told
             say({"error": f"{type(error).__name__} in {_where(error)}", "kind": type(error).__name__})
         gc.collect()
+        if number == 0:
+            gc.freeze()  # libraries and models stay: no later collection has to walk through them
 
 
 def _where(error: BaseException) -> str:

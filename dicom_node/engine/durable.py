@@ -25,7 +25,7 @@ from storage.database import make_engine
 WORKFLOW_VERSION = "1"
 JOBS = "jobs"
 DELIVERIES = "deliveries"
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
 _ASK_AGAIN_SECONDS = 30
 _ALIVE = ("ENQUEUED", "DELAYED", "PENDING")
 
@@ -101,14 +101,18 @@ class Durable:
         """
         if not self._claim(workflow_id):
             return False
-        status = DBOS.get_workflow_status(workflow_id)
-        if status is not None:
-            if self._is_mine(status) and status.status in _ALIVE:
-                self._ask_soon(workflow_id)
-                return False
-            DBOS.delete_workflow(workflow_id)
-        with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority, app_version=WORKFLOW_VERSION):
-            DBOS.enqueue_workflow(queue, workflow, *arguments)
+        try:
+            status = DBOS.get_workflow_status(workflow_id)
+            if status is not None:
+                if self._is_mine(status) and status.status in _ALIVE:
+                    self._ask_soon(workflow_id)
+                    return False
+                DBOS.delete_workflow(workflow_id)
+            with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority, app_version=WORKFLOW_VERSION):
+                DBOS.enqueue_workflow(queue, workflow, *arguments)
+        except BaseException:
+            self.ended(workflow_id)  # not started: the next sweep tries again
+            raise
         return True
 
     def _claim(self, workflow_id: str) -> bool:

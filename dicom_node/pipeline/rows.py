@@ -12,7 +12,7 @@ from typing import Any
 from dicom_node.config import Config, Route
 from dicom_node.errors import ChildFailed
 from dicom_node.receiving.instance import ReceivedInstance
-from dicom_node.routing import Match, RoutedInstance, match
+from dicom_node.routing import Match, RoutedInstance, Routing, match
 from dicom_node.sending.outcome import ObjectOutcome, ObjectOutcomeKind, Outgoing
 from storage import audit, jobs, outbox, results, studies
 from storage.database import Database
@@ -52,13 +52,13 @@ def route_study(database: Database, config: Config, study_uid: str, *, since: fl
             return ()
         replace = config.studies.conflicts == "replace"
         stored = studies.instances_of(connection, study_uid, replace_conflicts=replace)
-        matches = match(config.routes, [_routed(one) for one in stored])
+        routing = match(config.routes, [_routed(one) for one in stored])
         queued = [
             job_id
-            for found in matches
+            for found in routing.matches
             if (job_id := jobs.queue(connection, _order(study, found, stored, config), now=now)) is not None
         ]
-        studies.settle(connection, study_uid, routed=bool(matches), reason=_why(matches, len(config.routes)))
+        studies.settle(connection, study_uid, routed=bool(routing.matches), reason=_why(routing, len(config.routes)))
     return tuple(queued)
 
 
@@ -72,10 +72,9 @@ def _routed(one: studies.Instance) -> RoutedInstance:
     )
 
 
-def _why(matches: Sequence[Match], routes: int) -> str:
-    if not matches:
-        return f"none of the {routes} routes takes this study"
-    return "; ".join(f"{found.route.name}: {found.why}" for found in matches)
+def _why(routing: Routing, routes: int) -> str:
+    words = [f"{found.route.name}: {found.why}" for found in routing.matches]
+    return "; ".join([*(words or [f"none of the {routes} routes takes this study"]), *routing.problems])
 
 
 def _order(study: studies.Study, found: Match, stored: Sequence[studies.Instance], config: Config) -> jobs.JobOrder:
@@ -157,6 +156,9 @@ def commit(
 
     Nothing leaves the node before this returns; run twice, it changes nothing.
     """
+    with database.reading() as connection:
+        if not jobs.by_id(connection, job.job_id).is_open:
+            return ()
     built = [results.BuiltResult(**{**one, "file": Path(one["file"])}) for one in answer["results"]]
     kept = results.keep(outbox_spool, built, job_id=job.job_id, study_uid=job.study_uid, now=now)
     with database.transaction() as connection:
@@ -195,12 +197,23 @@ _STATES: Mapping[ObjectOutcomeKind, DeliveryState] = {
 }
 
 
-def attempts_of(outcomes: Sequence[ObjectOutcome]) -> tuple[outbox.Attempt, ...]:
-    """What the sender reports, as the outbox records it."""
+#: "Cannot understand" (PS3.4 Table B.2-1), which many archives also answer when they stumble: believed from this try on
+_CANNOT_UNDERSTAND = range(0xC000, 0xD000)
+_TRIES_BEFORE_BELIEVED = 5
+
+
+def _delivery_state(one: ObjectOutcome, tries: int) -> DeliveryState:
+    if one.status in _CANNOT_UNDERSTAND and tries < _TRIES_BEFORE_BELIEVED:
+        return DeliveryState.PENDING
+    return _STATES[one.kind]
+
+
+def attempts_of(outcomes: Sequence[ObjectOutcome], *, tries: int) -> tuple[outbox.Attempt, ...]:
+    """What the sender reports of its try number `tries`, as the outbox records it."""
     return tuple(
         outbox.Attempt(
             result_uid=one.sop_instance_uid,
-            state=_STATES[one.kind],
+            state=_delivery_state(one, tries),
             status=one.status,
             sent_as=one.sent_sop_instance_uid or None,
             error=None if one.kind is ObjectOutcomeKind.TAKEN else one.words,

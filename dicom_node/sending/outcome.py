@@ -18,6 +18,7 @@ _TAKEN, _TRANSIENT, _PERMANENT = ObjectOutcomeKind.TAKEN, ObjectOutcomeKind.TRAN
 #: lowest and highest status, what it means for the object, plain words (PS3.4 Table B.2-1, PS3.7 Annex C)
 _STATUSES = (
     (0x0000, 0x0000, _TAKEN, "taken"),
+    (0x0111, 0x0111, _TAKEN, "the peer has it already"),
     (0xB000, 0xB000, _TAKEN, "taken, the peer changed some elements"),
     (0xB006, 0xB006, _TAKEN, "taken, the peer dropped some elements"),
     (0xB007, 0xB007, _TAKEN, "taken, the peer finds that it does not match its class"),

@@ -215,6 +215,9 @@ def test_the_legend_says_all_that_a_reader_needs(finding: Callable[..., Finding]
         assert words in everything
     assert DEMONSTRATION not in texts(image, one, finding(), OverlayStyle())
     assert "below the threshold of 50 %" in texts(image, one, finding(probability=0.2), OverlayStyle())
+    close = texts(image, one, finding(probability=0.4996), OverlayStyle())
+    assert "Certainty 49.9 %" in close
+    assert "below the threshold of 50 %" in close
     unsure = replace(finding(), uncertainty=0.03)
     assert "Certainty 80 % ± 3 %" in texts(image, one, unsure, OverlayStyle())
 
@@ -225,7 +228,8 @@ def test_areas_and_percentages_for_people() -> None:
     assert caption.area(replace(found, area_mm2=None, area_pixels=1234.4)) == "1234 pixels (no pixel spacing)"
     assert caption.area(replace(found, area_mm2=23.44)) == "23.4 mm2"
     assert caption.area(replace(found, area_mm2=2130.0)) == "21.3 cm2"
-    assert [caption.percent(one) for one in (0, 0.004, 0.5, 0.998, 1)] == ["0 %", "< 1 %", "50 %", "> 99 %", "100 %"]
+    shown = [caption.percent(one) for one in (0, 0.0004, 0.5, 0.123, 0.9996, 1)]
+    assert shown == ["0 %", "0.1 %", "50 %", "12.3 %", "99.9 %", "100 %"]
 
 
 def test_the_panel_shows_the_original_and_names_the_same_evidence(finding: Callable[..., Finding]) -> None:
@@ -322,5 +326,6 @@ def test_the_same_input_gives_the_same_picture(finding: Callable[..., Finding]) 
 
 def test_a_notice_warns_when_the_model_is_for_demonstration() -> None:
     blocks = notice_caption("AI not performed", ["why"], OverlayStyle(demonstration_only=True))
-    assert [block.text for block in blocks if isinstance(block, Words)] == [DEMONSTRATION, "AI not performed", "why"]
+    said = [block.text for block in blocks if isinstance(block, Words)]
+    assert said == [DEMONSTRATION, NOT_PRIMARY, "AI not performed", "why"]
     assert legend_height(blocks, 300, 20) > legend_height(blocks[1:], 300, 20)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from node_bench import Pacs
 from safetensors.torch import save_file
 
 from cam_core.runtimes.architectures import residual_gap
@@ -132,3 +133,10 @@ def request_for(tmp_path: Path, tiny_card: Path) -> Callable[..., dict[str, Any]
         }
 
     return make
+
+
+@pytest.fixture
+def pacs() -> Iterator[Pacs]:
+    made = Pacs().start()
+    yield made
+    made.stop()

@@ -1,24 +1,18 @@
 """DCMTK's storescu as the modality, Orthanc as the PACS: what a site would see."""
 
-import importlib.util
 import os
 import subprocess
 import time
 import urllib.error
 from pathlib import Path
 
+import orthanc_pacs
 import pytest
 from PIL import Image
 
 from dicom_node.config import parse_config
 from dicom_node.node import Node
 from storage import audit, jobs, outbox
-
-_spec = importlib.util.spec_from_file_location("orthanc_pacs", Path(__file__).with_name("orthanc_pacs.py"))
-assert _spec is not None
-assert _spec.loader is not None
-orthanc_pacs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(orthanc_pacs)
 
 pytestmark = pytest.mark.component
 DEMO_CARD = Path(__file__).parents[2] / "deploy" / "models" / "chest-demo" / "model.toml"

@@ -76,8 +76,8 @@ def record(database, job_id, *attempts, due=50.0, now=10.0, peer="pacs"):
         outbox.record(connection, first, attempts, study_uid="1.2", next_attempt=due, now=now)
 
 
-def attempt(uid, state, error=None):
-    return Attempt(result_uid=uid, state=state, status=0, sent_as=uid, error=error)
+def attempt(uid, state, error=None, status=0):
+    return Attempt(result_uid=uid, state=state, status=status, sent_as=uid, error=error)
 
 
 def due(database, now):
@@ -159,3 +159,16 @@ def test_moving_the_time_of_an_attempt_under_way_starts_no_second_one(database, 
     with database.transaction() as connection:
         outbox.hasten(connection, "pacs", now=7.0)
     assert due(database, 8.0)[0].workflow_id == under_way.workflow_id
+
+
+def test_what_a_peer_answered_keeps_its_own_time_when_the_peer_is_back(database, outbox_spool, tmp_path, job_id):
+    commit(database, outbox_spool, job_id, [built(tmp_path, "9.1"), built(tmp_path, "9.2")])
+    record(
+        database,
+        job_id,
+        attempt("9.1", DeliveryState.PENDING, "failed", status=0x0110),
+        attempt("9.2", DeliveryState.PENDING, "no answer", status=None),
+    )
+    with database.transaction() as connection:
+        outbox.hasten(connection, "pacs", now=11.0)
+    assert {one.result_uid: one.next_attempt for one in deliveries(database, job_id)} == {"9.1": 50.0, "9.2": 11.0}

@@ -1,5 +1,6 @@
 """Instances, copies, conflicts, own results, and when a study is complete."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -92,6 +93,15 @@ def test_a_study_is_quiet_only_after_the_quiet_time(database, spool):
     assert studies.quiet(database, since=100.0) == ("1.2",)
 
 
+def test_the_study_that_will_be_quiet_next_is_told_by_its_last_instance(database, spool):
+    register(database, spool)
+    assert studies.soon_quiet(database, since=90.0, until=99.0) is None
+    assert studies.soon_quiet(database, since=90.0, until=100.0) == 100.0
+    assert studies.soon_quiet(database, since=100.0, until=110.0) is None
+    close(database, since=100.0)
+    assert studies.soon_quiet(database, since=90.0, until=100.0) is None
+
+
 def test_an_instance_that_comes_while_closing_keeps_the_study_open(database, spool):
     register(database, spool)
     register(database, spool, sop_instance_uid="1.2.3.2", sha256="e" * 64, received=180.0)
@@ -118,3 +128,31 @@ def test_a_full_disk_acknowledges_nothing(database, spool, monkeypatch):
         register(database, spool)
     with pytest.raises(UnknownStudy):
         study(database)
+
+
+def test_instances_that_arrive_at_once_are_all_registered(database, spool):
+    def one_association(number):
+        for study_number in range(4):
+            uid = f"1.2.{study_number}"
+            results.append(
+                register(
+                    database,
+                    spool,
+                    study_uid=uid,
+                    sop_instance_uid=f"{uid}.{number}",
+                    sha256=f"{study_number}{number}" * 32,
+                )
+            )
+            copies.append(register(database, spool, study_uid=uid, sop_instance_uid=f"{uid}.99", sha256="f" * 64))
+
+    results, copies = [], []
+    threads = [threading.Thread(target=one_association, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [Registration.NEW] * 24
+    assert len(copies) == 24
+    assert copies.count(Registration.NEW) == 4
+    assert copies.count(Registration.DUPLICATE) == 20
+    assert audit.verify(database).events == 48

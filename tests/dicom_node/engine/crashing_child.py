@@ -11,10 +11,13 @@ from dicom_node.engine import child_main
 from dicom_node.errors import UnreadableFile
 
 
-def misbehave(request: Mapping[str, Any], progress: Callable[[str, float], None]) -> Mapping[str, Any]:
+def misbehave(request: Mapping[str, Any], progress: Callable[[str, float], None]) -> Mapping[str, Any]:  # noqa: C901
     what = request["what"]
     if what == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "chatter":
+        while True:
+            progress("still here", 0.0)
     if what == "hang":
         time.sleep(60)
     if what == "spin":

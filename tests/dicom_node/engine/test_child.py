@@ -55,12 +55,13 @@ def test_a_death_is_told_and_the_next_request_gets_a_new_child(child, what, word
     assert child.call({"what": "work"})["pid"] != before
 
 
-def test_a_hang_ends_at_the_wall_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", ["hang", "chatter"])
+def test_a_hang_ends_at_the_wall_time_even_if_it_talks(tmp_path, monkeypatch, what):
     monkeypatch.setenv("PYTHONPATH", str(HERE))
-    child = Child(Limits(memory_bytes=1 << 30, cpu_seconds=2, wall_seconds=3), tmp_path, module="crashing_child")
+    child = Child(Limits(memory_bytes=1 << 30, cpu_seconds=60, wall_seconds=3), tmp_path, module="crashing_child")
     started = time.monotonic()
     with pytest.raises(ChildTimedOut):
-        child.call({"what": "hang"})
+        child.call({"what": what})
     assert time.monotonic() - started < 10
     assert child.pid is None
     child.stop()
@@ -123,3 +124,27 @@ def test_a_pool_hands_out_each_child_to_one_request_at_a_time(tmp_path):
     pool.stop()
     with pytest.raises(ChildCrashed, match="stopping"), pool.child():
         pass
+
+
+def test_stopping_a_pool_while_its_children_work_fails_nobody_but_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    for _ in range(5):
+        child = Child(LIMITS, tmp_path, module="crashing_child")
+        outcomes = []
+
+        def work(child=child, outcomes=outcomes):
+            try:
+                while True:
+                    child.call({"what": "work"})
+            except ChildCrashed as error:
+                outcomes.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.4)
+        child.retire()
+        child.retire()
+        thread.join(timeout=10)
+        assert len(outcomes) == 1
+        with pytest.raises(ChildCrashed, match="stopped"):
+            child.call({"what": "work"})

@@ -94,7 +94,7 @@ def test_no_finding_is_not_silence(answer: StudyAnswer, results: ModuleType) -> 
     ("status", "reason", "opening", "coded"),
     [
         (ClinicalStatus.NOT_INDICATED, None, "AI not performed (not in the model's indication): R.", "110522"),
-        (ClinicalStatus.UNUSABLE, "under exposed", "AI not performed (images unusable): R.", "111211"),
+        (ClinicalStatus.UNUSABLE, "quality failure", "AI not performed (images unusable): R.", "111221"),
         (ClinicalStatus.INCOMPLETE, None, "AI not performed (incomplete set): R.", "110523"),
         (
             ClinicalStatus.UNSUPPORTED,
@@ -131,6 +131,21 @@ def test_an_explanation_that_failed_leaves_the_finding(answer: StudyAnswer, resu
     said = shown(partly, results)
     assert ("Conclusion", "AI suggests: Nodule (87.3 %). There is no activation map: out of memory.") in said
     assert ("Summary of Detections", "Partially Succeeded") in said
+
+
+def test_a_score_below_its_threshold_is_not_shown_at_it(answer: StudyAnswer, results: ModuleType) -> None:
+    close = replace(results.NOT_FOUND, probability=0.4996)
+    one = replace(answer.images[0], prediction=Prediction(findings=(close,)), explanations=())
+    said = shown(replace(answer, images=(one,)), results)
+    assert ("Certainty of Finding", "49.9 %") in said
+    assert ("Threshold Value", "50 %") in said
+
+
+def test_a_study_without_a_card_is_answered(answer: StudyAnswer, results: ModuleType) -> None:
+    failed = replace(answer, status=ClinicalStatus.FAILED, card=None, images=(), reasons=())
+    said = shown(failed, results)
+    assert any(value.startswith("Model chest-demo 1.0.0") for _, value in said)
+    assert not any("Intended use" in value for _, value in said)
 
 
 def test_a_study_without_images_is_answered_from_any_header(real_image: RealImage, results: ModuleType) -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from dicom_node.config import parse_config
 from dicom_node.errors import ChildFailed
-from dicom_node.pipeline.rows import arrival, checked_answer, config_digest
+from dicom_node.pipeline.rows import arrival, attempts_of, checked_answer, config_digest
 from dicom_node.receiving.instance import ReceivedInstance
+from dicom_node.sending.outcome import ObjectOutcome, ObjectOutcomeKind
 
 
 @pytest.fixture
@@ -80,3 +81,14 @@ def test_the_digest_of_a_configuration_follows_its_values(tmp_path):
     base = parse_config({}, tmp_path / "c.toml")
     other = parse_config({"studies": {"quiet_seconds": 31}}, tmp_path / "c.toml")
     assert config_digest(base) == config_digest(parse_config({}, tmp_path / "c.toml")) != config_digest(other)
+
+
+def outcome(status, kind):
+    return ObjectOutcome(kind=kind, sop_instance_uid="1.2", words="w", status=status)
+
+
+def test_cannot_understand_is_believed_only_after_several_tries():
+    refused = outcome(0xC211, ObjectOutcomeKind.PERMANENT)
+    states = [attempts_of([refused], tries=tries)[0].state for tries in range(1, 7)]
+    assert states == ["pending"] * 4 + ["failed"] * 2
+    assert attempts_of([outcome(0xA900, ObjectOutcomeKind.PERMANENT)], tries=1)[0].state == "failed"

@@ -3,11 +3,13 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 
 from cam_core.errors import DigestMismatch, UnknownMethod
 from dicom_node.errors import NoHeader
+from dicom_node.pipeline import reading
 from dicom_node.pipeline.study import answer
 
 
@@ -33,6 +35,28 @@ def texts(report):
 
     walk(report.ContentSequence)
     return " | ".join(found)
+
+
+def film_like(source, path, uid, **changes):
+    """A copy of a film under another UID."""
+    film = dcmread(source)
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = uid
+    for keyword, value in changes.items():
+        setattr(film, keyword, value)
+    film.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def cut_film(real_image, tmp_path):
+    """A film whose pixels end half way."""
+    whole = film_like(real_image("RG1_UNCR.dcm"), tmp_path / "cut.dcm", "2.25.98")
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return whole
+
+
+def outcome_codes(report):
+    return {code for code in ("111241", "111242", "111243", "111244", "111222", "111223") if f'"{code}"' in report}
 
 
 def test_a_chest_film_gets_pictures_and_two_reports(request_for, real_image):
@@ -118,6 +142,80 @@ def test_the_notice_picture_is_the_site_s_choice(request_for, real_image):
     assert [one["kind"] for one in found["results"]] == ["summary-report"]
 
 
+@pytest.mark.parametrize(("quiet", "summary"), [(True, "111243"), (False, "111244")])
+def test_a_film_that_could_not_be_read_is_no_success(
+    request_for, real_image, cut_film, tiny_card, quiet_card, quiet, summary
+):
+    card = quiet_card if quiet else tiny_card
+    found, _ = run(request_for([real_image("RG1_UNCR.dcm"), cut_film], card=str(card)))
+    assert found["state"] == "done"
+    assert found["summary"]["status"] == "partly processed"
+    assert "1 of 2 images could not be read" in found["summary"]["headline"]
+    report = objects(found)[-1]
+    assert outcome_codes(report.to_json()) == {summary, "111223"}
+    assert "1 of 2 images could not be read: Its pixels can't be decoded" in texts(report)
+    assert "Not read: " in texts(report)
+    assert [one["sop_instance_uid"] for one in found["summary"]["left_out"]] == ["2.25.98"]
+
+
+def test_images_beyond_the_limit_are_no_success(request_for, real_image, tmp_path, quiet_card, monkeypatch):
+    monkeypatch.setattr(reading, "MAXIMUM_IMAGES", 1)
+    second = film_like(real_image("RG1_UNCR.dcm"), tmp_path / "second.dcm", "2.25.97")
+    found, _ = run(request_for([real_image("RG1_UNCR.dcm"), second], card=str(quiet_card)))
+    assert outcome_codes(objects(found)[-1].to_json()) == {"111243", "111223"}
+    assert "1 of 2 images could not be read: Only the first 1 images" in found["summary"]["headline"]
+
+
+def test_a_file_that_may_be_a_film_counts_and_one_that_is_none_does_not(request_for, real_image, tmp_path):
+    letter = tmp_path / "letter.dcm"
+    letter.write_bytes(b"Dear colleague" * 100)
+    request = request_for([real_image("RG1_UNCR.dcm"), letter])
+    request["files"][1] |= {"sop_instance_uid": "2.25.7", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1"}
+    film, _ = run(request)
+    assert film["summary"]["status"] == "partly processed"
+    assert film["summary"]["left_out"][0]["sop_instance_uid"] == "2.25.7"
+    request["files"][1]["sop_class_uid"] = "1.2.840.10008.5.1.4.1.1.88.67"
+    dose, _ = run(request)
+    assert dose["summary"]["status"] == "processed"
+
+
+def test_that_only_the_first_frame_was_read_stands_in_the_summary(request_for, real_image, tmp_path):
+    twice = dcmread(real_image("RG1_UNCR.dcm"))
+    twice.NumberOfFrames = 2
+    twice.PixelData *= 2
+    twice.save_as(tmp_path / "twice.dcm", enforce_file_format=True)
+    found, _ = run(request_for([tmp_path / "twice.dcm"]))
+    summary = objects(found)[-1].ContentSequence[6]
+    assert summary.ConceptNameCodeSequence[0].CodeMeaning == "Summary"
+    assert any("Only the first of 2 frames was read" in item.get("TextValue", "") for item in summary.ContentSequence)
+
+
+def test_a_broken_number_of_frames_stops_nothing(request_for, real_image, tmp_path, monkeypatch):
+    header = reading.read_header
+
+    def broken(path):
+        found = header(path)
+        found.add_new("NumberOfFrames", "LO", "1A")
+        return found
+
+    monkeypatch.setattr(reading, "read_header", broken)
+    assert run(request_for([real_image("RG1_UNCR.dcm")]))[0]["state"] == "done"
+
+
+@pytest.mark.parametrize("odd_pixels", [0, 100])
+def test_a_blank_film_is_unusable(request_for, real_image, tmp_path, odd_pixels):
+    film = dcmread(real_image("RG1_UNCR.dcm"))
+    pixels = np.full((film.Rows, film.Columns), 900, np.uint16)
+    pixels.flat[:odd_pixels] = 1200
+    path = film_like(real_image("RG1_UNCR.dcm"), tmp_path / "blank.dcm", "2.25.96", PixelData=pixels.tobytes())
+    found, _ = run(request_for([path]))
+    assert (found["state"], found["summary"]["status"]) == ("refused", "images unusable")
+    assert "blank" in found["reason"]
+    report = objects(found)[-1].to_json()
+    assert '"111212"' not in report
+    assert '"Image quality"' in report or '"111101"' in report
+
+
 def test_non_images_beside_a_film_are_listed_and_stop_nothing(request_for, real_image):
     found, _ = run(request_for([real_image("reportsi.dcm"), real_image("RG1_UNCR.dcm"), real_image("CT_small.dcm")]))
     assert found["state"] == "done"
@@ -158,6 +256,93 @@ def test_a_file_that_is_not_dicom_beside_a_film_is_listed(request_for, real_imag
     assert "can't be read" in found["summary"]["left_out"][0]["reason"]
     with pytest.raises(NoHeader):
         run(request_for([letter]))
+
+
+IDENTITY = {
+    "StudyInstanceUID": "1.2.3",
+    "SeriesInstanceUID": "1.2.3.4",
+    "SOPInstanceUID": "1.2.3.4.5",
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
+    "Modality": "CR",
+    "PatientName": "山田^太郎",
+    "PatientID": "P1",
+    "AccessionNumber": "A1",
+    "StudyDate": "20260101",
+    "Rows": 7,
+}
+
+
+def test_a_study_that_can_not_be_parsed_is_answered_from_what_reception_kept(request_for, tmp_path):
+    letter = tmp_path / "letter.dcm"
+    letter.write_bytes(b"Dear colleague" * 100)
+    found, _ = run(request_for([letter], identity=IDENTITY))
+    assert (found["state"], found["summary"]["status"]) == ("refused", "unsupported or undecodable object")
+    assert [one["kind"] for one in found["results"]] == ["notice", "summary-report"]
+    for made in objects(found):
+        assert (made.StudyInstanceUID, made.PatientID, made.AccessionNumber) == ("1.2.3", "P1", "A1")
+        assert str(made.PatientName) == "山田^太郎"
+    assert '"110521"' in objects(found)[-1].to_json()
+
+
+def test_a_failure_is_reported_without_a_card_and_without_a_file(request_for, tmp_path):
+    card = tmp_path / "model.toml"
+    card.write_text("[model\n")
+    asked = {"task": "report failure", "reason": "its card can't be read", "kind": "CardError"}
+    found, _ = run(request_for([], card=str(card), model="chest", identity=IDENTITY, **asked))
+    assert found["state"] == "failed"
+    assert [one["kind"] for one in found["results"]] == ["notice", "summary-report"]
+    assert "its card can't be read" in texts(objects(found)[-1])
+    assert "Model chest" in texts(objects(found)[-1])
+    assert found["summary"]["model"].startswith("chest")
+    assert found["summary"]["model_sha256"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "coded"),
+    [
+        ("ChildTimedOut", "no answer within 600 s", "110527"),
+        ("ChildCrashed", "the process that reads and infers died: over its memory", "110527"),
+        ("ChildCrashed", "the process that reads and infers died: of SIGSEGV", "110501"),
+        ("ChildFailed", "unforeseen", "110501"),
+    ],
+)
+def test_a_failure_for_want_of_time_or_memory_is_coded_so(request_for, real_image, kind, words, coded):
+    found, _ = run(request_for([real_image("RG1_UNCR.dcm")], task="report failure", reason=words, kind=kind))
+    report = objects(found)[-1].to_json()
+    assert f'"{coded}"' in report
+    assert ('"110527"' in report) == (coded == "110527")
+
+
+def test_another_card_with_the_same_weights_makes_other_uids(request_for, real_image, tiny_card, tmp_path):
+    for name in ("model.toml", "weights.safetensors"):
+        (tmp_path / name).write_bytes((tiny_card.parent / name).read_bytes())
+    film = real_image("RG1_UNCR.dcm")
+
+    def uids(card):
+        found, _ = run(request_for([film], card=str(card)))
+        return {one["sop_instance_uid"] for one in found["results"]}
+
+    first = uids(tiny_card)
+    assert uids(tmp_path / "model.toml") == first
+    card = (tmp_path / "model.toml").read_text()
+    (tmp_path / "model.toml").write_text(card.replace("pad_value = 0.0", "pad_value = 0.5"))
+    assert not uids(tmp_path / "model.toml") & first
+
+
+def test_the_report_names_the_card_by_its_digest(request_for, real_image, tiny_card):
+    found, _ = run(request_for([real_image("RG1_UNCR.dcm")]))
+    assert f"card_sha256={hashlib.sha256(tiny_card.read_bytes()).hexdigest()}" in texts(objects(found)[-1])
+
+
+def test_a_refused_study_is_given_no_body_part_by_the_model(request_for, real_image, tmp_path):
+    scan = dcmread(real_image("MR_small.dcm"))
+    if "BodyPartExamined" in scan:
+        del scan.BodyPartExamined
+    scan.save_as(tmp_path / "mr.dcm")
+    found, _ = run(request_for([tmp_path / "mr.dcm"]))
+    notice, _ = objects(found)
+    assert "BodyPartExamined" not in notice
+    assert notice.ImageLaterality == "U"
 
 
 def test_changed_weights_are_refused(request_for, real_image, tiny_card, tmp_path):
