@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from cam_core.explanation import Explanation
 from cam_core.finding import Finding
+from cam_core.finding import percent as figure
 from cam_core.legend import AMBER, DARK, RED, WHITE, Bar, Block, Rule, Words
 from cam_core.picture import OverlayStyle
-from cam_core.saliency import Region, SaliencyMap
+from cam_core.saliency import LEAST_SHARE, Region, SaliencyMap
 
 NOT_PRIMARY = "AI explanation, not for primary diagnosis"
 NOT_TRUTH = "The map explains the model; it is not ground truth."
@@ -28,7 +29,7 @@ def warnings(style: OverlayStyle) -> list[Block]:
 
 
 def _finding_words(finding: Finding) -> list[Block]:
-    certainty = f"Certainty {percent(finding.probability)}"
+    certainty = f"Certainty {percent(finding.probability, finding.label.threshold)}"
     if finding.uncertainty is not None:
         certainty += f" ± {percent(finding.uncertainty)}"
     relation = "at or above" if finding.present else "below"
@@ -78,6 +79,9 @@ def panel_caption(explanation: Explanation, model: str, style: OverlayStyle) -> 
         level = next((found[0].threshold_fraction for found in explanation.regions if found), None)
         if level is not None:
             blocks.append(Words(text=f"Outline: {percent(level)} of each map's maximum"))
+        most = max((len(found) for found in explanation.regions if found and found[0].of > len(found)), default=0)
+        if most:
+            blocks.append(Words(text=f"Of some maps only the {most} largest areas are outlined", colour=WHITE))
     for name in _same_evidence(explanation):
         blocks.append(Words(text=f"Same map, one piece of evidence: {name}", colour=AMBER, box=DARK))
     for method, reason in explanation.failures:
@@ -87,9 +91,8 @@ def panel_caption(explanation: Explanation, model: str, style: OverlayStyle) -> 
 
 def notice_caption(title: str, lines: Sequence[str], style: OverlayStyle) -> tuple[Block, ...]:
     """The words of a notice: what didn't happen and why."""
-    boxes: list[Block] = [Words(text=DEMONSTRATION, colour=WHITE, box=RED)] if style.demonstration_only else []
     reasons = [Words(text=line, size=1.15, colour=WHITE) for line in lines]
-    return (*boxes, Words(text=title, size=1.7, colour=AMBER, box=DARK), *reasons)
+    return (*warnings(style), Words(text=title, size=1.7, colour=AMBER, box=DARK), *reasons)
 
 
 def tile_title(saliency: SaliencyMap, explanation: Explanation) -> str:
@@ -112,12 +115,24 @@ def _region_words(found: Sequence[Region]) -> list[Block]:
     if not found:
         return []
     main = found[0]
-    outlined = "1 area outlined" if len(found) == 1 else f"{len(found)} areas outlined, the main one:"
-    return [
+    blocks: list[Block] = [
         Words(text=f"Outline: {percent(main.threshold_fraction)} of the map's maximum"),
-        Words(text=outlined, colour=WHITE),
-        Words(text=f"{area(main)}, {percent(main.share)} of the map's evidence", colour=WHITE),
+        Words(text=outlined(found), colour=WHITE),
+        Words(
+            text=f"Region {main.number} holds {percent(main.share)} of the map's evidence, {area(main)}", colour=WHITE
+        ),
     ]
+    if main.specks:
+        specks = "1 speck" if main.specks == 1 else f"{main.specks} specks"
+        blocks.append(Words(text=f"Not outlined: {specks} of under {percent(LEAST_SHARE)} of the evidence", size=0.85))
+    return blocks
+
+
+def outlined(found: Sequence[Region]) -> str:
+    """How many areas have an outline, and of how many."""
+    if found[0].of > len(found):
+        return f"{len(found)} largest of {found[0].of} areas outlined"
+    return "1 area outlined" if len(found) == 1 else f"{len(found)} areas outlined"
 
 
 def area(region: Region) -> str:
@@ -129,14 +144,9 @@ def area(region: Region) -> str:
     return f"{region.area_mm2:.1f} mm2"
 
 
-def percent(fraction: float) -> str:
-    """A fraction as a percentage, never rounded to a certainty that it isn't."""
-    whole = 100 * fraction
-    if 0 < whole < 1:
-        return "< 1 %"
-    if 99 < whole < 100:
-        return "> 99 %"
-    return f"{whole:.0f} %"
+def percent(fraction: float, threshold: float | None = None) -> str:
+    """A fraction as a percentage in words, by the rule that reports keep, too (`cam_core.finding.percent`)."""
+    return f"{figure(fraction, threshold)} %"
 
 
 def _raw(value: float) -> str:

@@ -73,6 +73,8 @@ class ModelCard:
     ----------
     path : Path
         The card itself, absolute.
+    digest : str
+        SHA-256 of the card's own bytes, lower case hexadecimal: with the same weights, another card is another model.
     weights : Path
         Absolute; always inside the card's folder.
     sha256 : str
@@ -84,6 +86,7 @@ class ModelCard:
     """
 
     path: Path
+    digest: str
     name: str
     version: str
     manufacturer: str
@@ -112,7 +115,8 @@ def load_card(path: Path) -> ModelCard:
         With every problem at once: unreadable file, broken TOML, unknown or missing keys, values out of range.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        encoded = path.read_bytes()
+        content = tomllib.loads(encoded.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(path, (f"can't be read: {error}",)) from error
     except tomllib.TOMLDecodeError as error:
@@ -121,16 +125,17 @@ def load_card(path: Path) -> ModelCard:
         entry = CardEntry.model_validate(content)
     except ValidationError as error:
         raise CardError(path, problems(error)) from error
-    card = _card(path.resolve(), entry)
+    card = _card(path.resolve(), hashlib.sha256(encoded).hexdigest(), entry)
     if not card.weights.is_relative_to(card.path.parent):
         raise CardError(path, ("[model] weights: must name a file beside the card, without leaving its folder",))
     return card
 
 
-def _card(path: Path, entry: CardEntry) -> ModelCard:
+def _card(path: Path, digest: str, entry: CardEntry) -> ModelCard:
     model = entry.model
     return ModelCard(
         path=path,
+        digest=digest,
         name=model.name,
         version=model.version,
         manufacturer=model.manufacturer,

@@ -1,4 +1,4 @@
-"""What a classifier says: coded labels with scores; knows no pixels and no model."""
+"""What a classifier says: coded labels with scores, and the one way to show them; knows no pixels and no model."""
 
 from __future__ import annotations
 
@@ -70,3 +70,25 @@ class Prediction:
     """All findings of one image, in the order of the card's labels."""
 
     findings: tuple[Finding, ...]
+
+
+def percent(fraction: float, threshold: float | None = None) -> float | int:
+    """A fraction in percent as people are shown it: one decimal, which never claims more than the fraction does.
+
+    Parameters
+    ----------
+    fraction : float, 0..1
+    threshold : float or None, 0..1
+        What the fraction is compared with. A fraction below it is shown below it, also where both round to the same.
+
+    Returns
+    -------
+    float or int, percent
+        A whole number without a decimal. 0 and 100 stand for exactly that; what only rounds to them is 0.1 or 99.9.
+    """
+    shown = round(100 * fraction, 1)
+    if threshold is not None and fraction < threshold:
+        shown = min(shown, round(percent(threshold) - 0.1, 1))
+    if 0 < fraction < 1:
+        shown = min(max(shown, 0.1), 99.9)
+    return int(shown) if shown == int(shown) else shown

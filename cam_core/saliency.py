@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ WORKING_SIDE = 512
 
 SIMPLIFICATION = 0.15
 """Largest distance between a contour and its simplified form, working pixel."""
+
+
+LEAST_SHARE = 0.005
+"""A connected part with less of the map's evidence is a speck: counted, but no region."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +128,10 @@ class Region:
         Part of the map's positive mass that lies in the region.
     threshold_fraction : float, 0..1
         The fraction of the map's maximum that bounds the region.
+    number, of : int
+        Which region of how many the map has, from 1 for the one with most evidence.
+    specks : int
+        Parts of the map over the threshold that are too small to count (`LEAST_SHARE`).
     """
 
     box: tuple[int, int, int, int]
@@ -135,6 +143,9 @@ class Region:
     mean_value: float
     share: float
     threshold_fraction: float = 0.5
+    number: int = 1
+    of: int = 1
+    specks: int = 0
 
 
 def regions(
@@ -144,7 +155,7 @@ def regions(
     spacing_mm: tuple[float, float] | None = None,
     limit: int = 5,
 ) -> tuple[Region, ...]:
-    """The connected regions of a map, the one with most evidence first.
+    """The connected regions of a map, the one with most evidence first, without specks.
 
     Parameters
     ----------
@@ -154,7 +165,7 @@ def regions(
     spacing_mm : (row, column) float or None, mm
         Pixel spacing; without it areas in mm2 are not given.
     limit : int
-        At most so many regions.
+        At most so many regions; each tells how many there are.
     """
     if not 0 < threshold_fraction < 1:
         raise ValueError(f"threshold fraction {threshold_fraction} is not between 0 and 1")
@@ -173,7 +184,10 @@ def regions(
     )
     labelled = label(values >= scale.level, connectivity=2)  # type: ignore[no-untyped-call]
     parts = sorted(regionprops(labelled), key=lambda part: _rank(values, part, scale))  # type: ignore[no-untyped-call]
-    return tuple(_region(values, labelled, part, scale) for part in parts[:limit])
+    kept = [part for part in parts if _share(values, part, scale) >= LEAST_SHARE] or parts[:1]
+    found = (_region(values, labelled, part, scale) for part in kept[:limit])
+    specks = len(parts) - len(kept)
+    return tuple(replace(one, number=number, of=len(kept), specks=specks) for number, one in enumerate(found, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The patient's picture as it is shown: sized, coloured, outlined; writes no words on it."""
+"""The patient's picture as it is shown: sized, coloured, outlined; writes nothing on it but the outlines' numbers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from cam_core.image import Image
+from cam_core.lettering import font
 from cam_core.palette import blend
 from cam_core.picture import OverlayStyle
 from cam_core.saliency import Region, SaliencyMap, by_map_maximum, place
@@ -91,7 +92,10 @@ def _levels(saliency: SaliencyMap, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def outline(tile: PillowImage.Image, found: Sequence[Region], scale: float) -> None:
-    """Draw the regions' contours on a tile: a thin white line with a dark edge, seen on black and on white."""
+    """Draw the regions' contours on a tile: a thin white line with a dark edge, seen on black and on white.
+
+    Where there are several, each has its number beside it, the one by which reports call it.
+    """
     thin = max(max(tile.size) / 700, 1.5)
     for region in found:
         points = region.contour * scale
@@ -100,6 +104,27 @@ def outline(tile: PillowImage.Image, found: Sequence[Region], scale: float) -> N
         size = (int(high[0] - low[0]), int(high[1] - low[1]))
         for colour, wide in ((DARK, 2.2 * thin), (WHITE, thin)):
             tile.paste(colour, (int(low[0]), int(low[1])), _line_mask(points - low, size, wide))
+    if len(found) > 1:
+        for region in found:
+            _write_number(tile, region, scale)
+
+
+def _write_number(tile: PillowImage.Image, region: Region, scale: float) -> None:
+    """A region's number outside the upper left of its outline, as near as the picture's edge allows."""
+    size = max(round(max(tile.size) / 40), 13)
+    points = region.contour * scale
+    x, y = points[np.argmin(points.sum(axis=1))]  # the outline's own upper left, not its box's, which may be far off
+    right = min(max(float(x) - 0.3 * size, 0.8 * size), tile.width - 1.0)
+    bottom = min(max(float(y) - 0.1 * size, 1.2 * size), tile.height - 1.0)
+    ImageDraw.Draw(tile).text(
+        (right, bottom),
+        str(region.number),
+        fill=WHITE,
+        font=font(size),
+        anchor="rs",
+        stroke_width=max(round(size / 9), 1),
+        stroke_fill=DARK,
+    )
 
 
 def _line_mask(points: NDArray[np.float64], size: tuple[int, int], wide: float) -> PillowImage.Image:

@@ -114,11 +114,6 @@ CONCEPTS: Final[Mapping[str, Concept]] = MappingProxyType(
         "set incomplete": _DCM.ObjectSetIncomplete,
         "resource inadequate": _DCM.ResourceInadequate,
         "no image": _DCM.NoImage,
-        "over exposed": _DCM.OverExposed,
-        "under exposed": _DCM.UnderExposed,
-        "motion blur": _DCM.MotionBlur,
-        "positioning": _DCM.Positioning,
-        "image artifact": _DCM.ImageArtifacts,
         "quality failure": _DCM.OtherFailure,
         "image quality": _DCM.ImageQuality,
         # the imaging procedure reported on (CID 100)
@@ -136,6 +131,7 @@ class ClinicalStatus(Enum):
     """What a radiologist has to be able to tell apart; the value is the word used in texts and rows."""
 
     PROCESSED = "processed"
+    PARTLY_PROCESSED = "partly processed"
     EXPLANATION_FAILED = "explanation failed"
     NOT_INDICATED = "not in the model's indication"
     UNUSABLE = "images unusable"
@@ -148,7 +144,7 @@ class ClinicalStatus(Enum):
         """The value of Summary of Detections (PS3.16 CID 6042)."""
         if self is ClinicalStatus.PROCESSED:
             return CONCEPTS["succeeded"]
-        if self is ClinicalStatus.EXPLANATION_FAILED:
+        if self.answered:
             return CONCEPTS["partially succeeded"]
         return CONCEPTS["failed"] if self is ClinicalStatus.FAILED else CONCEPTS["not attempted"]
 
@@ -160,8 +156,10 @@ class ClinicalStatus(Enum):
     @property
     def answered(self) -> bool:
         """Whether the model gave scores."""
-        return self in (ClinicalStatus.PROCESSED, ClinicalStatus.EXPLANATION_FAILED)
+        return self in _ANSWERED
 
+
+_ANSWERED: Final = (ClinicalStatus.PROCESSED, ClinicalStatus.PARTLY_PROCESSED, ClinicalStatus.EXPLANATION_FAILED)
 
 _DEFAULT_REASONS: Final = {
     ClinicalStatus.NOT_INDICATED: "not supported",
@@ -213,6 +211,8 @@ class Provenance:
 
     Attributes
     ----------
+    card_digest : str
+        SHA-256 of the model card: thresholds, fitting and layer decide the pixels as much as the weights do.
     created : datetime, with time zone
         The job's own time, from its row: two builds of one job are equal byte for byte.
     """
@@ -223,6 +223,7 @@ class Provenance:
     model_name: str
     model_version: str
     model_sha256: str
+    card_digest: str
     pipeline_version: str
     settings_digest: str
     source_digest: str
@@ -264,7 +265,8 @@ def derived_uid(*parts: str) -> str:
 
 
 def _result_parts(provenance: Provenance) -> tuple[str, ...]:
-    made_with = (provenance.model_sha256, provenance.pipeline_version, provenance.settings_digest)
+    model = (provenance.model_sha256, provenance.card_digest)
+    made_with = (*model, provenance.pipeline_version, provenance.settings_digest)
     return (provenance.study_uid, provenance.route, *made_with, provenance.source_digest)
 
 
@@ -315,7 +317,7 @@ def processing_summary(status: ClinicalStatus, any_finding: bool) -> Concept:
     """The value of CAD Processing and Findings Summary (PS3.16 CID 6047)."""
     if status is ClinicalStatus.PROCESSED:
         return CONCEPTS["with findings" if any_finding else "without findings"]
-    if status is ClinicalStatus.EXPLANATION_FAILED:
+    if status.answered:
         return CONCEPTS["partly, with findings" if any_finding else "partly, without findings"]
     return CONCEPTS["none succeeded"]
 

@@ -5,7 +5,8 @@ A step may run twice (a kill between its effect and its checkpoint): each asks t
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,18 +107,24 @@ def attempt_job(job_id: str) -> str:
         job = jobs.begin(connection, job_id, now=time.time())
     if not job.is_open:
         return job.state
-    staging = bench.staging / job.job_id
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True, mode=0o700)
-    try:
-        request = rows.request_for(bench.database, bench.spool, job, bench.config, staging)
+    with _staged(bench, job) as request:
         answer = _compute(bench, job, request)
         if answer is None:
             return JobState.QUEUED
         rows.commit(bench.database, bench.outbox, job, answer, now=time.time())
+    return str(answer["state"])
+
+
+@contextmanager
+def _staged(bench: Bench, job: jobs.Job) -> Iterator[dict[str, Any]]:
+    """The child's request for a job, with an empty folder for what it makes; the folder goes afterwards."""
+    staging = bench.staging / job.job_id
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True, mode=0o700)
+    try:
+        yield rows.request_for(bench.database, bench.spool, job, bench.config, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return str(answer["state"])
 
 
 def _record_trouble(bench: Bench, job_id: str, error: Exception) -> str:
@@ -133,8 +140,25 @@ def _record_trouble(bench: Bench, job_id: str, error: Exception) -> str:
         due = now + bench.config.work.retry_seconds
         if jobs.charge(connection, job_id, reason=reason, next_attempt=due) < bench.config.work.attempts:
             return JobState.QUEUED
-        jobs.finish(connection, job_id, JobState.FAILED, reason=reason, summary={"timings": {}}, now=now)
-        return JobState.FAILED
+        job = jobs.by_id(connection, job_id)
+    return _fail(bench, job, reason)
+
+
+def _fail(bench: Bench, job: jobs.Job, reason: str) -> str:
+    """End a job after an error of our own, with a report to the archive if that can be made."""
+    try:
+        with _staged(bench, job) as request:
+            answer = _failure_report(bench, request, reason, "unforeseen")
+            if answer is None:
+                return JobState.QUEUED
+            rows.commit(bench.database, bench.outbox, job, answer, now=time.time())
+    except Exception as second:  # noqa: BLE001 - the last resort: the job must not stay open without a word
+        reason = f"{reason}; and no report of it could be made: {type(second).__name__}"
+        with bench.database.transaction() as connection:
+            jobs.finish(
+                connection, job.job_id, JobState.FAILED, reason=reason, summary={"timings": {}}, now=time.time()
+            )
+    return JobState.FAILED
 
 
 def _record_undelivered(bench: Bench, job_id: str, peer: str, error: Exception) -> str:
@@ -178,15 +202,22 @@ def _after_failure(
     if used < bench.config.work.attempts and not final:
         return None
     kind = error.kind if isinstance(error, ChildFailed) else type(error).__name__
-    failure = {**request, "task": "report failure", "reason": str(error), "kind": kind}
-    try:
-        with bench.children.child() as child:
-            return rows.checked_answer(child.call(failure), Path(request["staging"]))
-    except ChildError as second:
-        if bench.children.stopping:
-            return None
-        reason = f"{error}; and no report of it could be made: {second}"
-        return {"state": JobState.FAILED, "reason": reason, "results": [], "summary": {"timings": {}}}
+    return _failure_report(bench, request, str(error), kind)
+
+
+def _failure_report(bench: Bench, request: Mapping[str, Any], reason: str, kind: str) -> Mapping[str, Any] | None:
+    """A status report; if even headers bring the child down, from what reception kept. None while we are stopping."""
+    failure = {**request, "task": "report failure", "reason": reason, "kind": kind}
+    words = reason
+    for attempt in (failure, {**failure, "files": []}):
+        try:
+            with bench.children.child() as child:
+                return rows.checked_answer(child.call(attempt), Path(request["staging"]))
+        except ChildError as error:
+            if bench.children.stopping:
+                return None
+            words = f"{reason}; and no report of it could be made: {error}"
+    return {"state": JobState.FAILED, "reason": words, "results": [], "summary": {"timings": {}}}
 
 
 #: how long a job waits when the disk is full or the database away

@@ -98,7 +98,7 @@ def print_answer(site: Site, title: str, uid: str) -> None:
 def print_files(received: list[Path]) -> None:
     """Every object that the archive got, with a rendering beside it."""
     console.print(f"\n[bold]Received by the archive[/bold], in {OUT / 'pacs'}: each object with a rendering beside it")
-    grid = Table("object", "what it is", "rendering")
+    grid = Table("object", "patient", "what it is", "rendering")
     for path in sorted(received):
         data_set = dcmread(path)
         if data_set.Modality == "SR":
@@ -108,7 +108,7 @@ def print_files(received: list[Path]) -> None:
             shown = path.with_suffix(".png")
             shown.write_bytes(png(data_set))
         what = str(data_set.get("ImageComments", data_set.SeriesDescription)).partition(". ")[0]
-        grid.add_row(str(path.relative_to(OUT / "pacs")), what, shown.name)
+        grid.add_row(str(path.relative_to(OUT / "pacs")), str(data_set.PatientName), what, shown.name)
     console.print(grid)
 
 

@@ -1,5 +1,6 @@
 """A small archive for the demonstration and the benchmarks: a storage SCP that writes what it gets into a folder."""
 
+import hashlib
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,8 @@ class SmallPacs:
 
     def _store(self, event: Event) -> int:
         data_set = event.dataset
-        folder = self.folder / f"study-{data_set.StudyInstanceUID[-8:]}"
+        digest = hashlib.sha256(str(data_set.StudyInstanceUID).encode()).hexdigest()
+        folder = self.folder / f"study-{digest[:6]}"
         folder.mkdir(exist_ok=True)
         name = f"{data_set.SeriesNumber}-{int(data_set.InstanceNumber):02}-{data_set.Modality}.dcm"
         path = folder / name

@@ -13,13 +13,13 @@ from pydicom import dcmread
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cam_core.card import load_card
-from dicom_node.cli.options import AsJson
+from cam_core.finding import percent
+from dicom_node.cli.options import AsJson, child_limits
 from dicom_node.cli.printing import as_json, say, table
 from dicom_node.config import OutputConfig, Route, WorkConfig
 from dicom_node.console.picture import png
 from dicom_node.console.sr_page import page
 from dicom_node.engine.child import Child
-from dicom_node.engine.limits import Limits
 from dicom_node.errors import ConfigurationError, DicomNodeError, UnreadableFile
 from dicom_node.reading import read_header
 from storage import audit
@@ -43,7 +43,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     output = OutputConfig(opacity=opacity, **({"palette": palette} if palette else {}))  # type: ignore[arg-type]
     studies = _by_study(_expanded(files))
     work = WorkConfig(device=device)
-    child = Child(_limits(work), out / ".crashes")
+    child = Child(child_limits(work), out / ".crashes")
     told: list[dict[str, Any]] = []
     try:
         for study_uid, members in studies.items():
@@ -61,11 +61,6 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     else:
         for one in told:
             _print(one)
-
-
-def _limits(work: WorkConfig) -> Limits:
-    memory = int(work.memory_gib * (1 << 30))
-    return Limits(memory_bytes=memory, cpu_seconds=work.cpu_seconds, wall_seconds=work.wall_seconds)
 
 
 def _expanded(paths: Sequence[Path]) -> list[Path]:
@@ -141,7 +136,12 @@ def _print(one: Mapping[str, Any]) -> None:
     say(f"{one['state']}: {summary['headline']}")
     say(f"{summary['model']} on {summary['device'] or 'no device'} {summary['runtime']}")
     findings = [
-        (each["finding"], f"{each['probability']:.1%}", f"{each['threshold']:.1%}", "yes" if each["present"] else "no")
+        (
+            each["finding"],
+            f"{percent(each['probability'], each['threshold'])} %",
+            f"{percent(each['threshold'])} %",
+            "yes" if each["present"] else "no",
+        )
         for each in summary["findings"]
     ]
     if findings:

@@ -1,30 +1,47 @@
-"""`camnode models`: what the model cards say, and whether the weights are the ones that the cards name."""
+"""`camnode models`: what the model cards say, and whether the models can be opened with the weights that they name."""
 
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cam_core.card import ModelCard, load_card, verify_digest
+from cam_core.card import ModelCard, load_card
 from cam_core.errors import CamCoreError
-from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, child_limits
 from dicom_node.cli.printing import as_json, say, table
-from dicom_node.config import load_config
+from dicom_node.config import WorkConfig, load_config
+from dicom_node.engine.child import Child
+from dicom_node.errors import ChildError
 
 commands = typer.Typer(help="List, show and verify model cards.", no_args_is_help=True)
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """A card in short, and what is wrong with it (empty when nothing is)."""
+def inspect(paths: Iterable[Path], work: WorkConfig) -> list[dict[str, Any]]:
+    """Each card in short, and what is wrong with it (empty when nothing is).
+
+    Every model is opened as a job would open it, in a child process within the node's limits: the card alone doesn't
+    tell whether the weights fit the architecture, or whether the layer to be explained is there.
+    """
+    with tempfile.TemporaryDirectory() as crashes:
+        child = Child(child_limits(work), Path(crashes))
+        try:
+            return [_inspect(path, child, work.device) for path in paths]
+        finally:
+            child.stop()
+
+
+def _inspect(path: Path, child: Child, device: str) -> dict[str, Any]:
     try:
         card = load_card(path)
     except CamCoreError as error:
         return {"card": str(path), "problems": list(getattr(error, "problems", ())) or [str(error)]}
     try:
-        verify_digest(card)
-        problems = []
-    except (CamCoreError, OSError) as error:
-        problems = [str(error)]
+        (told,) = child.call({"task": "warm", "cards": [str(card.path)], "device": device})["models"]
+        problems = [told["reason"]] if "reason" in told else []
+    except ChildError as error:
+        problems = [f"can't be opened: {error}"]
     return {"card": str(path), "problems": problems, **_summary(card)}
 
 
@@ -49,7 +66,8 @@ def _summary(card: ModelCard) -> dict[str, Any]:
 @commands.command("list")
 def list_models(config: ConfigPath = DEFAULT_CONFIG, json_: AsJson = False) -> None:
     """All models of the configuration; exit code 1 when one can't be used."""
-    found = {name: inspect(path) for name, path in load_config(config).models.items()}
+    loaded = load_config(config)
+    found = dict(zip(loaded.models, inspect(loaded.models.values(), loaded.work), strict=True))
     if json_:
         as_json(found)
     else:
@@ -74,8 +92,8 @@ def show(
     card: Annotated[Path, typer.Argument(help="A model.toml.")],
     json_: AsJson = False,
 ) -> None:
-    """One model card in full, its weights verified; exit code 1 when it can't be used."""
-    found = inspect(card)
+    """One model card in full, its weights verified and opened; exit code 1 when it can't be used."""
+    (found,) = inspect([card], WorkConfig())
     if json_:
         as_json(found)
     else:

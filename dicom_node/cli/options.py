@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.config import Config, load_config
+from dicom_node.config import Config, WorkConfig, load_config
+from dicom_node.engine.limits import Limits
 from storage.database import Database
 
 ConfigPath = Annotated[
@@ -24,6 +25,16 @@ def open_database(path: Path) -> tuple[Config, Database]:
     config = load_config(path)
     config.node.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return config, Database(config.database_url)
+
+
+def child_limits(work: WorkConfig) -> Limits:
+    """What a command's child process may use: the same as the node's own."""
+    return Limits(
+        memory_bytes=int(work.memory_gib * (1 << 30)),
+        cpu_seconds=work.cpu_seconds,
+        wall_seconds=work.wall_seconds,
+        threads=work.threads,
+    )
 
 
 def person() -> str:

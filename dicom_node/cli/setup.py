@@ -102,13 +102,14 @@ def _unknown_methods(names: Iterable[str]) -> Iterator[str]:
 
 
 def _check_models(config: Config) -> Iterator[CheckLine]:
-    for name, path in config.models.items():
-        found = models.inspect(path)
+    for name, found in zip(config.models, models.inspect(config.models.values(), config.work), strict=True):
         if found["problems"]:
             yield from (_error(f"model {name}", problem) for problem in found["problems"])
         else:
             yield CheckLine(
-                what=f"model {name}", verdict="ok", words=f"{found['name']} {found['version']}, digest verified"
+                what=f"model {name}",
+                verdict="ok",
+                words=f"{found['name']} {found['version']}, digest verified, can be opened",
             )
 
 

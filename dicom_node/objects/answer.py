@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from cam_core.card import ModelCard
 from cam_core.explanation import Explanation
-from cam_core.finding import Finding, Prediction
+from cam_core.finding import Finding, Prediction, percent
 from dicom_node.provenance import CONCEPTS, ClinicalStatus, Concept, Reason
 from dicom_node.reading.groups import frame_count
 from dicom_node.reading.selection import LeftOut
@@ -103,13 +104,17 @@ class StudyAnswer:
     status : ClinicalStatus
     header : Dataset
         Any instance of the study, image or not; patient and study are copied from it.
-    card : ModelCard
+    card : ModelCard or None
+        None where it can't be read; the model's name is in the provenance.
     images : tuple of ImageAnswer
         Empty unless the model gave scores.
     reasons : tuple of Reason
         Why the model was not used or did not finish; may be empty when it did.
     warnings : tuple of str
     left_out : tuple of LeftOut
+        What is not for the model.
+    unread : tuple of LeftOut
+        Images for the model that could not be read.
     pictures : tuple of Picture
         That belong to no one image, such as a notice.
     parameters : tuple of str
@@ -120,11 +125,12 @@ class StudyAnswer:
 
     status: ClinicalStatus
     header: Dataset
-    card: ModelCard
+    card: ModelCard | None
     images: tuple[ImageAnswer, ...] = ()
     reasons: tuple[Reason, ...] = ()
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    unread: tuple[LeftOut, ...] = ()
     pictures: tuple[Picture, ...] = ()
     parameters: tuple[str, ...] = ()
     predecessor: Reference | None = None
@@ -160,9 +166,9 @@ def reason_concept(answer: StudyAnswer) -> Concept | None:
 
 
 def headline(answer: StudyAnswer) -> str:
-    """One or two plain sentences that say what came out; the first thing a radiologist reads."""
-    words = "; ".join(reason.words for reason in answer.reasons) or "no reason was recorded"
+    """A few plain sentences that say what came out; the first thing a radiologist reads."""
     if not answer.status.answered:
+        words = _joined(answer.reasons)
         verb = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
         kind = "" if answer.status.value in words else f" ({answer.status.value})"
         return f"{verb}{kind}: {words}."
@@ -171,12 +177,19 @@ def headline(answer: StudyAnswer) -> str:
         highest[finding.label.code.meaning] = max(finding.probability, highest.get(finding.label.code.meaning, 0.0))
     shown = [f"{meaning} ({percent(score)} %)" for meaning, score in sorted(highest.items(), key=lambda one: -one[1])]
     result = f"AI suggests: {', '.join(shown)}." if shown else "No finding reached its threshold."
-    if answer.status is ClinicalStatus.EXPLANATION_FAILED:
-        return f"{result} There is no activation map: {words}."
-    return result
+    return " ".join([result, *_shortcomings(answer)])
 
 
-def percent(fraction: float) -> float | int:
-    """A fraction in percent with at most one decimal; whole numbers without one."""
-    value = round(fraction * 100, 1)
-    return int(value) if value == int(value) else value
+def _shortcomings(answer: StudyAnswer) -> Iterator[str]:
+    """What an answer that was given lacks, a sentence each."""
+    unread = tuple(dict.fromkeys(one.reason for one in answer.unread))
+    if unread:
+        count = len(answer.unread)
+        yield f"{count} of {count + len(answer.images)} images could not be read: {_joined(unread)}."
+    unexplained = [reason for reason in answer.reasons if reason not in unread]
+    if unexplained or answer.status is ClinicalStatus.EXPLANATION_FAILED:
+        yield f"There is no activation map: {_joined(unexplained)}."
+
+
+def _joined(reasons: Sequence[Reason]) -> str:
+    return "; ".join(reason.words for reason in reasons) or "no reason was recorded"

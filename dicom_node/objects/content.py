@@ -112,22 +112,23 @@ def observation_context(provenance: Provenance) -> ObservationContext:
     return ObservationContext(observer_device_context=context)
 
 
-def algorithm(card: ModelCard, provenance: Provenance, parameters: Sequence[str]) -> AlgorithmIdentification:
+def algorithm(card: ModelCard | None, provenance: Provenance, parameters: Sequence[str]) -> AlgorithmIdentification:
     """Which model, in which version, with which weights and settings (PS3.16 TID 4019)."""
     settings = (
         f"model_sha256={provenance.model_sha256}",
-        f"target_layer={card.target_layer or 'found automatically'}",
+        f"card_sha256={provenance.card_digest}",
+        *([f"target_layer={card.target_layer or 'found automatically'}"] if card else []),
         f"pipeline_version={provenance.pipeline_version}",
         f"settings_digest={provenance.settings_digest}",
         f"route={provenance.route}",
         *parameters,
         "use=AI-generated, not for primary diagnosis",
-        *(["demonstration_only=yes, not for clinical use"] if card.demonstration_only else []),
+        *(["demonstration_only=yes, not for clinical use"] if card and card.demonstration_only else []),
     )
     return AlgorithmIdentification(
-        name=plain(card.name, 64),
-        version=plain(card.version, 64),
-        manufacturer=plain(card.manufacturer, 64),
+        name=plain(provenance.model_name, 64),
+        version=plain(provenance.model_version, 64),
+        manufacturer=plain(card.manufacturer, 64) if card else None,
         parameters=[plain(setting, 1024) for setting in settings],
         family=CONCEPTS["artificial intelligence"],
     )

@@ -29,8 +29,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from cam_core.explanation import Explanation
+from cam_core.finding import percent
 from cam_core.saliency import Region, SaliencyMap
-from dicom_node.objects.answer import ImageAnswer, Picture, Reference, StudyAnswer, percent, reference_to
+from dicom_node.objects.answer import ImageAnswer, Picture, Reference, StudyAnswer, reference_to
 from dicom_node.objects.content import algorithm, concept, image, observation_context, procedure
 from dicom_node.objects.document import DocumentKind, document, document_reference
 from dicom_node.objects.header import plain
@@ -80,6 +81,9 @@ def build(
     places = list(_places(answer))
     if not places:
         return None
+    if fallback:
+        first_form = build(answer, provenance, summary=summary)
+        return as_fallback(first_form, answer, provenance) if first_form is not None else None
     report = MeasurementReport(
         observation_context=observation_context(provenance),
         procedure_reported=concept(procedure(str(answer.header.get("Modality", "")))),
@@ -93,7 +97,20 @@ def build(
     evidence = [reference_to(one.header) for one in answer.images]
     evidence += [picture.reference for one in answer.images for picture in one.pictures]
     evidence += [summary] if summary is not None else []
-    return document(root, FALLBACK if fallback else REPORT, evidence, answer, provenance)
+    return document(root, REPORT, evidence, answer, provenance)
+
+
+def as_fallback(report: Dataset, answer: StudyAnswer, provenance: Provenance) -> Dataset:
+    """The same content as Comprehensive SR, another instance in a series of its own; nothing is built again."""
+    itself = document_reference(FALLBACK, answer, provenance)
+    result = Dataset()
+    for element in report:
+        result[element.tag] = element
+    # new elements, not new values: the old ones still belong to `report`
+    result.add_new("SOPClassUID", "UI", itself.sop_class_uid)
+    result.add_new("SOPInstanceUID", "UI", itself.sop_instance_uid)
+    result.add_new("SeriesInstanceUID", "UI", itself.series_instance_uid)
+    return result
 
 
 def _places(answer: StudyAnswer) -> Iterator[_Place]:
@@ -119,7 +136,7 @@ def _group(
     """One region with its finding, certainty, area and activation (PS3.16 TID 1410)."""
     label = place.explanation.finding.label
     source = reference_to(place.image.header, place.image.frame)
-    site = answer.card.intended_use.finding_site
+    site = answer.card.intended_use.finding_site if answer.card else None
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(place, answer),
         referenced_region=ImageRegion(
@@ -162,7 +179,7 @@ def _tracking(place: _Place, answer: StudyAnswer) -> TrackingIdentifier:
 
 def _measurements(place: _Place) -> Iterator[Measurement]:
     region, finding = place.region, place.explanation.finding
-    yield _measurement("certainty", percent(finding.probability), "percent")
+    yield _measurement("certainty", percent(finding.probability, finding.label.threshold), "percent")
     if region.area_mm2 is not None and region.area_mm2 > 0:
         yield _measurement("area", round(region.area_mm2, 1), "square millimetre")
     else:

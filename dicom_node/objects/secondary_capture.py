@@ -14,9 +14,9 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, SecondaryCaptureIma
 from pydicom.valuerep import DS
 
 from cam_core.card import ModelCard
-from cam_core.finding import Finding
+from cam_core.finding import Finding, percent
 from dicom_node.errors import ObjectError
-from dicom_node.objects.answer import Picture, PictureKind, Reference, percent, reference_to
+from dicom_node.objects.answer import Picture, PictureKind, Reference, reference_to
 from dicom_node.objects.header import Identity, body_part, code_item, common_header, copy_elements, plain
 from dicom_node.provenance import CONCEPTS, Provenance, result_uid, series_uid
 from dicom_node.reading.groups import frame_item, spacing_mm
@@ -40,7 +40,8 @@ class Capture:
     ----------
     header : Dataset
         The image shown; for a notice any instance of the study.
-    card : ModelCard
+    card : ModelCard or None
+        None where it can't be read, which only a notice tells.
     kind : str
         ``overlay``, ``panel`` or ``notice``.
     title : str
@@ -61,7 +62,7 @@ class Capture:
     """
 
     header: Dataset
-    card: ModelCard
+    card: ModelCard | None
     kind: PictureKind
     title: str
     method: str = ""
@@ -144,7 +145,8 @@ def _check_pixels(pixels: NDArray[np.uint8]) -> None:
 def _title(capture: Capture) -> str:
     if capture.finding is None:
         return plain(capture.title, 64)
-    return plain(f"{capture.title} {capture.finding.label.name} {percent(capture.finding.probability)} %", 64)
+    certainty = percent(capture.finding.probability, capture.finding.label.threshold)
+    return plain(f"{capture.title} {capture.finding.label.name} {certainty} %", 64)
 
 
 def _series_description(capture: Capture, provenance: Provenance) -> str:
@@ -167,11 +169,11 @@ def _general_image(result: Dataset, capture: Capture) -> None:
     header = capture.header
     result.ImageType = ["DERIVED", "SECONDARY"]
     remarks = [_title(capture) + ".", NOT_FOR_DIAGNOSIS, EXPLAINS]
-    if capture.card.demonstration_only:
+    if capture.card is not None and capture.card.demonstration_only:
         remarks.append(DEMONSTRATION)
     result.ImageComments = plain(" ".join(remarks), 10240)
     result.BurnedInAnnotation = "NO"
-    part = body_part(header, capture.card.intended_use.body_parts)
+    part = body_part(header, _declared(capture))
     if part is not None:
         result.BodyPartExamined = part
     result.RecognizableVisualFeatures = "YES" if part in HEADS else "NO"
@@ -181,6 +183,13 @@ def _general_image(result: Dataset, capture: Capture) -> None:
     elif part not in UNPAIRED:
         result.ImageLaterality = "U"
     result.PatientOrientation = patient_orientation(header, capture.frame) if capture.kind != "notice" else None
+
+
+def _declared(capture: Capture) -> tuple[str, ...]:
+    """Body parts of the model's card, which say something of an image only when the model accepted it."""
+    if capture.card is None or capture.kind == "notice":
+        return ()
+    return capture.card.intended_use.body_parts
 
 
 def _source_image(result: Dataset, capture: Capture) -> None:

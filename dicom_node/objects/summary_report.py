@@ -18,7 +18,7 @@ from pydicom.uid import UID, ComprehensiveSRStorage
 
 from cam_core.card import ModelCard
 from cam_core.explanation import Explanation
-from cam_core.finding import Finding
+from cam_core.finding import Finding, percent
 from dicom_node.objects import content
 from dicom_node.objects.answer import (
     ImageAnswer,
@@ -27,13 +27,13 @@ from dicom_node.objects.answer import (
     all_pictures,
     findings_present,
     headline,
-    percent,
     reason_concept,
     reference_to,
 )
 from dicom_node.objects.document import DocumentKind, document, document_reference
 from dicom_node.provenance import CONCEPTS, ClinicalStatus, Provenance, presence_concept, processing_summary
 from dicom_node.reading.groups import frame_count
+from dicom_node.reading.selection import LeftOut
 
 SUMMARY: Final = DocumentKind(kind="summary-report", sop_class_uid=ComprehensiveSRStorage, title="AI report")
 
@@ -111,12 +111,18 @@ def _summary(answer: StudyAnswer) -> Iterator[ContentItem]:
 
 
 def _caveats(answer: StudyAnswer) -> Iterator[str]:
-    if answer.card.demonstration_only:
+    for position, one in enumerate(answer.images, 1):
+        frames = frame_count(one.header)
+        if frames > 1 and one.frame == 0:
+            which = f"Image {position} of {len(answer.images)}: " if len(answer.images) > 1 else ""
+            yield f"Warning: {which}Only the first of {frames} frames was read"
+    if answer.card is not None and answer.card.demonstration_only:
         yield "Demonstration model, not for clinical use."
     yield STANDING
     if any(one.explanations for one in answer.images):
         yield ABOUT_MAPS
-    yield f"Intended use of the model: {answer.card.intended_use.statement}"
+    if answer.card is not None:
+        yield f"Intended use of the model: {answer.card.intended_use.statement}"
 
 
 def _findings(answer: StudyAnswer) -> Iterator[ContentItem]:
@@ -135,18 +141,25 @@ def _score(finding: Finding, one: ImageAnswer) -> ContentItem:
     item = content.coded(finding.label.code, presence)
     children = []
     if presence != CONCEPTS["undetermined"]:
-        children.append(content.number("certainty", percent(finding.probability), "percent", content.PROPERTY))
+        children.append(content.number("certainty", _certainty(finding), "percent", content.PROPERTY))
     children.append(content.number("threshold", percent(finding.label.threshold), "percent", content.PROPERTY))
     children += [content.text("comment", words, content.PROPERTY) for words in _remarks(finding, one)]
     return content.with_children(item, children)
 
 
+def _certainty(finding: Finding) -> float:
+    return percent(finding.probability, finding.label.threshold)
+
+
 def _remarks(finding: Finding, one: ImageAnswer) -> Iterator[str]:
     if finding.uncertainty is not None:
-        low = percent(max(finding.probability - finding.uncertainty, 0.0))
-        high = percent(min(finding.probability + finding.uncertainty, 1.0))
-        yield f"Interval of the score: {low} to {high} %"
-        if low < percent(finding.label.threshold) <= high:
+        threshold = finding.label.threshold
+        low, high = (
+            max(finding.probability - finding.uncertainty, 0.0),
+            min(finding.probability + finding.uncertainty, 1.0),
+        )
+        yield f"Interval of the score: {percent(low, threshold)} to {percent(high, threshold)} %"
+        if low < threshold <= high:
             yield "The interval includes the threshold"
     for explanation in one.explanations:
         if explanation.finding.label.name == finding.label.name:
@@ -160,11 +173,13 @@ def map_words(explanation: Explanation) -> Iterator[str]:
             yield f"{saliency.full_title}: the map is empty; no part of the image raised this score"
             continue
         number = "1 region" if len(found) == 1 else f"{len(found)} regions"
+        if found[0].of > len(found):
+            number = f"the {len(found)} largest of {found[0].of} regions"
         area = found[0].area_mm2
         size = f", {area:.0f} mm2" if area else ""
         x, y = found[0].peak
         where = f"peak at column {x:.0f}, row {y:.0f}{size}"
-        yield f"{saliency.full_title}: {number}; the first holds {found[0].share * 100:.0f} % of the map ({where})"
+        yield f"{saliency.full_title}: {number}; the first holds {percent(found[0].share)} % of the map ({where})"
     for names in explanation.equivalent:
         yield f"The maps of {' and '.join(names)} are the same up to scale; they are not independent of each other"
     for method, words in explanation.failures:
@@ -186,11 +201,14 @@ def image_words(one: ImageAnswer) -> str:
 
 def _procedure_description(answer: StudyAnswer, provenance: Provenance) -> Iterator[ContentItem]:
     yield from content.algorithm(answer.card, provenance, answer.parameters)
-    for words in [*_model_words(answer.card), *_input_words(answer)]:
+    for words in [*_model_words(answer.card, provenance), *_input_words(answer)]:
         yield content.text("procedure description", words)
 
 
-def _model_words(card: ModelCard) -> Iterator[str]:
+def _model_words(card: ModelCard | None, provenance: Provenance) -> Iterator[str]:
+    if card is None:
+        yield f"Model {provenance.model}: its card can't be read"
+        return
     yield f"Model {card.name} {card.version} of {card.manufacturer}: {card.description}"
     if card.training.data:
         yield f"Trained on: {card.training.data}"
@@ -208,12 +226,16 @@ def _input_words(answer: StudyAnswer) -> Iterator[str]:
 
 def left_out_words(answer: StudyAnswer) -> Sequence[str]:
     """Instances that the model did not see and why, one by one or counted where they are many."""
-    if len(answer.left_out) > LISTED:
-        counted = Counter(entry.reason.words for entry in answer.left_out)
-        return [f"Left out: {count} instances. {words}" for words, count in counted.most_common()]
+    return [*_listed("Not read", answer.unread), *_listed("Left out", answer.left_out)]
+
+
+def _listed(verb: str, entries: Sequence[LeftOut]) -> list[str]:
+    if len(entries) > LISTED:
+        counted = Counter(entry.reason.words for entry in entries)
+        return [f"{verb}: {count} instances. {words}" for words, count in counted.most_common()]
     return [
-        f"Left out: {UID(entry.sop_class_uid).name or 'object'} {entry.sop_instance_uid}. {entry.reason.words}"
-        for entry in answer.left_out
+        f"{verb}: {UID(entry.sop_class_uid).name or 'object'} {entry.sop_instance_uid}. {entry.reason.words}"
+        for entry in entries
     ]
 
 

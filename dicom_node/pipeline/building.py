@@ -37,9 +37,8 @@ def build_objects(answer: StudyAnswer, drawn: Sequence[Drawn], provenance: Prove
     report = measurement_report.build(answer, provenance, summary=summary)
     if report is not None:
         yield Built(result=report, kind="measurement-report")
-        fallback = measurement_report.build(answer, provenance, summary=summary, fallback=True)
-        if fallback is not None:
-            yield Built(result=fallback, kind="measurement-report", fallback_for=str(report.SOPInstanceUID))
+        fallback = measurement_report.as_fallback(report, answer, provenance)
+        yield Built(result=fallback, kind="measurement-report", fallback_for=str(report.SOPInstanceUID))
     yield Built(result=summary_report.build(answer, provenance, measurements=measurements), kind="summary-report")
 
 
@@ -79,6 +78,7 @@ def _description(result: Dataset) -> str:
 
 _STATES: Mapping[ClinicalStatus, JobState] = {
     ClinicalStatus.PROCESSED: JobState.DONE,
+    ClinicalStatus.PARTLY_PROCESSED: JobState.DONE,
     ClinicalStatus.EXPLANATION_FAILED: JobState.DONE,
     ClinicalStatus.FAILED: JobState.FAILED,
 }
@@ -89,19 +89,22 @@ def job_state(status: ClinicalStatus) -> JobState:
     return _STATES.get(status, JobState.REFUSED)
 
 
-def summarise(answer: StudyAnswer, device: str, runtime: str, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The answer in short, for the job's row: no pixel, no patient."""
-    card = answer.card
+def summarise(
+    answer: StudyAnswer, provenance: Provenance, ran_on: tuple[str, str], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """The answer in short, for the job's row: no pixel, no patient; `ran_on` is a device and a runtime."""
+    device, runtime = ran_on
+    left_out = [*answer.unread, *answer.left_out]
     return {
         "status": answer.status.value,
         "headline": headline(answer),
-        "model": f"{card.name} {card.version}",
-        "model_sha256": card.sha256,
+        "model": provenance.model,
+        "model_sha256": provenance.model_sha256,
         "device": device,
         "runtime": runtime,
         "findings": [line for one in answer.images for line in _findings(one.prediction.findings, one)],
         "warnings": [*answer.warnings, *(words for one in answer.images for words in one.warnings)],
-        "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason.words} for one in answer.left_out],
+        "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason.words} for one in left_out],
         "timings": dict(seconds),
     }
 

@@ -157,13 +157,13 @@ def _map_warnings(explanations: tuple[Explanation, ...]) -> Iterator[str]:
             yield f"For {finding}, {' and '.join(group)} are one and the same map: count them as one piece of evidence"
 
 
-def draw_notice(answer: StudyAnswer, request: JobRequest) -> Drawn:
+def draw_notice(answer: StudyAnswer, request: JobRequest, provenance: Provenance) -> Drawn:
     """A picture that says in words why there is no map, for whoever looks at pictures only."""
     title = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
     lines = [
         *(f"{reason.words}." for reason in answer.reasons),
         "This is not a negative result: the model gave no answer for these images.",
-        f"Model {answer.card.name} {answer.card.version}",
+        f"Model {provenance.model}",
     ]
     picture = render_notice(None, title, lines, style=request.output.style(answer.card))
     capture = Capture(header=answer.header, card=answer.card, kind="notice", title=title, derivation=headline(answer))

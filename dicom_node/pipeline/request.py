@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cam_core.card import ModelCard
 from cam_core.overlay import OverlayStyle
@@ -24,25 +24,48 @@ class Output:
     regions_per_map: int
     notice_picture: bool
 
-    def style(self, card: ModelCard) -> OverlayStyle:
+    def style(self, card: ModelCard | None) -> OverlayStyle:
         """The same as the overlay's own value."""
         return OverlayStyle(
             opacity=self.opacity,
             palette=self.palette,
             maximum_side=self.maximum_side,
-            demonstration_only=card.demonstration_only,
+            demonstration_only=card is not None and card.demonstration_only,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file with what reception knew of it; empty where it was never received (files given by hand)."""
+
+    path: Path
+    sop_instance_uid: str = ""
+    sop_class_uid: str = ""
+
+
+UNKNOWN: Final = "unknown"
+"""Version and digests of a model whose card can't be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """One job: files in, a folder for the objects out, and everything that decides the objects' bytes."""
+    """One job: files in, a folder for the objects out, and everything that decides the objects' bytes.
+
+    Attributes
+    ----------
+    model : str
+        What the configuration calls the model: its name for want of a card.
+    identity : mapping of DICOM keyword to plain value
+        Whose study it is, for want of a readable file; empty where that was never kept.
+    """
 
     job_id: str
     study_uid: str
     route: str
     created: datetime
-    files: Sequence[Path]
+    files: Sequence[SourceFile]
+    identity: Mapping[str, Any]
+    model: str
     card: Path
     methods: Sequence[str]
     output: Output
@@ -53,21 +76,24 @@ class JobRequest:
     station_name: str
     device_serial_number: str
 
-    def provenance(self, card: ModelCard) -> Provenance:
+    def provenance(self, card: ModelCard | None) -> Provenance:
         """Who makes the results, from what. The device UID is another for each model version, as IHE AIR asks."""
+        name, version = (card.name, card.version) if card else (self.model, UNKNOWN)
+        weights, digest = (card.sha256, card.digest) if card else (UNKNOWN, UNKNOWN)
         equipment = Equipment(
             software_version=__version__,
             device_serial_number=self.device_serial_number,
             station_name=self.station_name,
-            device_uid=derived_uid("device", self.device_serial_number, card.sha256),
+            device_uid=derived_uid("device", self.device_serial_number, weights, digest),
         )
         return Provenance(
             study_uid=self.study_uid,
             route=self.route,
             job_id=self.job_id,
-            model_name=card.name,
-            model_version=card.version,
-            model_sha256=card.sha256,
+            model_name=name,
+            model_version=version,
+            model_sha256=weights,
+            card_digest=digest,
             pipeline_version=PIPELINE_VERSION,
             settings_digest=self.settings_digest,
             source_digest=self.source_digest,
@@ -83,7 +109,9 @@ def parse_request(request: Mapping[str, Any]) -> JobRequest:
         study_uid=request["study_uid"],
         route=request["route"],
         created=datetime.fromisoformat(request["created"]),
-        files=tuple(Path(one["path"]) for one in request["files"]),
+        files=tuple(_source_file(one) for one in request["files"]),
+        identity=request.get("identity") or {},
+        model=request.get("model") or UNKNOWN,
         card=Path(request["card"]),
         methods=tuple(request["methods"]),
         output=Output(**request["output"]),
@@ -93,4 +121,12 @@ def parse_request(request: Mapping[str, Any]) -> JobRequest:
         device=request["device"],
         station_name=request["node"]["station_name"],
         device_serial_number=request["node"]["device_serial_number"],
+    )
+
+
+def _source_file(entry: Mapping[str, str]) -> SourceFile:
+    return SourceFile(
+        path=Path(entry["path"]),
+        sop_instance_uid=entry.get("sop_instance_uid", ""),
+        sop_class_uid=entry.get("sop_class_uid", ""),
     )

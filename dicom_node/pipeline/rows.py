@@ -113,7 +113,9 @@ def request_for(database: Database, spool: Spool, job: jobs.Job, config: Config,
         "study_uid": job.study_uid,
         "route": job.route,
         "created": datetime.fromtimestamp(job.created, UTC).isoformat(),
-        "files": [{"path": str(spool.absolute(one.path)), "sop_instance_uid": one.sop_instance_uid} for one in inputs],
+        "files": [_file(one, spool) for one in inputs],
+        "identity": _identity(inputs[0]) if inputs else {},
+        "model": settings["model"],
         "card": settings["card"],
         "methods": settings["methods"],
         "output": settings["output"],
@@ -123,6 +125,21 @@ def request_for(database: Database, spool: Spool, job: jobs.Job, config: Config,
         "device": config.work.device,
         "node": {"station_name": config.node.station_name, "device_serial_number": config.node.device_serial_number},
     }
+
+
+def _file(one: studies.Instance, spool: Spool) -> dict[str, str]:
+    return {
+        "path": str(spool.absolute(one.path)),
+        "sop_instance_uid": one.sop_instance_uid,
+        "sop_class_uid": one.sop_class_uid,
+    }
+
+
+def _identity(one: studies.Instance) -> dict[str, Any]:
+    """Whose study it is, as it was received: for an answer when no file can be read any more."""
+    uids = {"StudyInstanceUID": one.study_uid, "SeriesInstanceUID": one.series_uid}
+    uids |= {"SOPInstanceUID": one.sop_instance_uid, "SOPClassUID": one.sop_class_uid}
+    return {**one.attributes, **uids}
 
 
 def checked_answer(answer: Mapping[str, Any], staging: Path) -> dict[str, Any]:

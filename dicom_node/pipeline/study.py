@@ -8,7 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from cam_core.card import ModelCard, load_card
-from cam_core.errors import CamCoreError
+from cam_core.errors import CamCoreError, CardError
 from cam_core.method import method_named
 from dicom_node.errors import NoHeader, ReadingError
 from dicom_node.objects.answer import ImageAnswer, StudyAnswer, headline
@@ -16,10 +16,12 @@ from dicom_node.objects.secondary_capture import picture_of
 from dicom_node.pipeline.building import build_objects, job_state, summarise, write_objects
 from dicom_node.pipeline.clock import Clock, Progress
 from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_image, numbered, opened
+from dicom_node.pipeline.identity import header_of
 from dicom_node.pipeline.reading import StudyReading, read_study
 from dicom_node.pipeline.request import JobRequest, parse_request
 from dicom_node.provenance import ClinicalStatus, Provenance, Reason
 from dicom_node.reading import read_header
+from dicom_node.reading.selection import LeftOut
 from storage.schema import JobState
 
 
@@ -36,7 +38,7 @@ def answer(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
     job = parse_request(request)
     clock = Clock(progress)
     if request["task"] == "report failure":
-        return _report_failure(job, str(request["reason"]), clock)
+        return _report_failure(job, _failure(str(request["reason"]), str(request.get("kind", ""))), clock)
     return _answer_study(job, clock)
 
 
@@ -52,12 +54,12 @@ def _warm(card_path: Path, device: str) -> dict[str, str]:
 
 
 def _answer_study(job: JobRequest, clock: Clock) -> Mapping[str, Any]:
-    card = load_card(job.card)
     with clock.step("open model"):
-        classifier = opened(card, job.device)
+        classifier = opened(load_card(job.card), job.device)
+        card = classifier.card
         for name in job.methods:
             method_named(name)
-    reading = read_study(job.files, card, clock)
+    reading = read_study(job.files, card, clock, job.identity)
     provenance = job.provenance(card)
     images: list[ImageAnswer] = []
     drawn: list[Drawn] = []
@@ -72,7 +74,7 @@ def _answer_study(job: JobRequest, clock: Clock) -> Mapping[str, Any]:
 def _study_answer(
     job: JobRequest, card: ModelCard, reading: StudyReading, images: tuple[ImageAnswer, ...]
 ) -> StudyAnswer:
-    status, reasons = reading.refusal or _how_it_went(images)
+    status, reasons = reading.refusal or _how_it_went(images, reading.unread)
     return StudyAnswer(
         status=status,
         header=images[0].header if images else reading.header,
@@ -80,12 +82,15 @@ def _study_answer(
         images=images,
         reasons=reasons,
         left_out=reading.left_out,
+        unread=reading.unread,
         parameters=_parameters(job),
     )
 
 
-def _how_it_went(images: tuple[ImageAnswer, ...]) -> tuple[ClinicalStatus, tuple[Reason, ...]]:
-    """Processed, or with a finding that no method could explain."""
+def _how_it_went(
+    images: tuple[ImageAnswer, ...], unread: tuple[LeftOut, ...]
+) -> tuple[ClinicalStatus, tuple[Reason, ...]]:
+    """Processed, or without some of the images, or with a finding that no method could explain."""
     unexplained = [
         Reason(words=f"{each.finding.label.name}: {reason}", kind="explanation-failed")
         for image in images
@@ -93,6 +98,8 @@ def _how_it_went(images: tuple[ImageAnswer, ...]) -> tuple[ClinicalStatus, tuple
         if not each.maps
         for _, reason in each.failures[:1]
     ]
+    if unread:
+        return ClinicalStatus.PARTLY_PROCESSED, (*dict.fromkeys(one.reason for one in unread), *unexplained)
     if unexplained:
         return ClinicalStatus.EXPLANATION_FAILED, tuple(unexplained)
     return ClinicalStatus.PROCESSED, ()
@@ -108,25 +115,42 @@ def _parameters(job: JobRequest) -> tuple[str, ...]:
     )
 
 
-def _report_failure(job: JobRequest, words: str, clock: Clock) -> Mapping[str, Any]:
-    """A status report from headers alone: no pixel is decoded and no model loaded."""
-    card = load_card(job.card)
-    reading = _any_header(job, clock)
-    reason = Reason(words=words, kind="failed", concept="equipment failure")
+def _failure(words: str, kind: str) -> Reason:
+    """Why a job failed, coded: want of time, processor time or memory, or anything else (PS3.16 CID 9300)."""
+    wanting = kind == "ChildTimedOut" or any(word in words.lower() for word in ("memory", "processor time"))
+    return Reason(words=words, kind="failed", concept="resource inadequate" if wanting else "equipment failure")
+
+
+def _report_failure(job: JobRequest, reason: Reason, clock: Clock) -> Mapping[str, Any]:
+    """A status report from headers alone, at worst from what reception kept: it needs neither a card nor a file."""
+    card = _card_or_none(job.card)
     failed = StudyAnswer(
-        status=ClinicalStatus.FAILED, header=reading, card=card, reasons=(reason,), parameters=_parameters(job)
+        status=ClinicalStatus.FAILED,
+        header=_any_header(job, clock),
+        card=card,
+        reasons=(reason,),
+        parameters=_parameters(job),
     )
     return _finish(failed, [], job, job.provenance(card), clock, ("", ""))
 
 
+def _card_or_none(path: Path) -> ModelCard | None:
+    try:
+        return load_card(path)
+    except CardError:
+        return None  # perhaps the very failure that is reported
+
+
 def _any_header(job: JobRequest, clock: Clock) -> Dataset:
     with clock.step("read headers"):
-        for path in job.files:
+        for file in job.files:
             try:
-                return read_header(path)
+                return read_header(file.path)
             except ReadingError:
                 continue  # the next instance of the study will do
-    raise NoHeader(len(job.files))
+    if not job.identity:
+        raise NoHeader(len(job.files))
+    return header_of(job.identity)
 
 
 def _finish(
@@ -138,7 +162,7 @@ def _finish(
     ran_on: tuple[str, str],
 ) -> Mapping[str, Any]:
     if not found.status.answered and job.output.notice_picture:
-        notice = draw_notice(found, job)
+        notice = draw_notice(found, job, provenance)
         drawn = [notice]
         found = replace(found, pictures=(picture_of(notice.capture, provenance),))
     with clock.step("build objects"):
@@ -148,5 +172,5 @@ def _finish(
         "state": state,
         "reason": None if state is JobState.DONE else headline(found),
         "results": results,
-        "summary": summarise(found, *ran_on, clock.seconds),
+        "summary": summarise(found, provenance, ran_on, clock.seconds),
     }

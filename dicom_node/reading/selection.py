@@ -91,6 +91,11 @@ class Selection:
     left_out: tuple[LeftOut, ...]
 
 
+def may_be_image(sop_class_uid: str) -> bool:
+    """Whether a file that can't be parsed may have been an image for a model; without a known class it may."""
+    return not sop_class_uid or sop_class_uid in IMAGE_CLASSES
+
+
 def select(headers: Iterable[Dataset]) -> Selection:
     """Divide the instances of a study or series into images for a model and the others.
 

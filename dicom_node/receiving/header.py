@@ -35,7 +35,7 @@ ROUTING_KEYWORDS = (
     "ManufacturerModelName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge",
     "BodyPartExamined", "ProtocolName", "ViewPosition", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "InstanceNumber", "Laterality", "ImageLaterality", "NumberOfFrames", "PhotometricInterpretation", "Rows", "Columns",
-    "RequestedProcedurePriority",
+    "RequestedProcedurePriority", "PatientName", "StudyID", "ReferringPhysicianName",
 )  # fmt: skip
 _TAGS = [Tag(tag) for keyword in ROUTING_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
 _LAST_TAG = int(max(_TAGS))

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
+from skimage.measure import points_in_poly
 
 from cam_core import caption
 from cam_core.caption import BLANK, DEMONSTRATION, NOT_PRIMARY, NOT_TRUTH, notice_caption, overlay_caption
@@ -18,8 +20,8 @@ from cam_core.legend import Bar, Words, legend_height
 from cam_core.overlay import OverlayPicture, OverlayStyle, render_notice, render_overlay, render_panel
 from cam_core.palette import blend, colours
 from cam_core.registration import Registration
-from cam_core.saliency import SaliencyMap, regions
-from cam_core.tile import display_scale
+from cam_core.saliency import Region, SaliencyMap, regions
+from cam_core.tile import display_scale, outline
 
 MODEL = "small 0.1"
 CELLS = 16
@@ -199,7 +201,7 @@ def test_the_legend_says_all_that_a_reader_needs(finding: Callable[..., Finding]
         NOT_TRUTH,
         DEMONSTRATION,
         "finding 0",
-        "Certainty 87 %",
+        "Certainty 87.4 %",
         "threshold of 50 %",
         "Score-CAM (delta)",
         MODEL,
@@ -329,3 +331,43 @@ def test_a_notice_warns_when_the_model_is_for_demonstration() -> None:
     said = [block.text for block in blocks if isinstance(block, Words)]
     assert said == [DEMONSTRATION, NOT_PRIMARY, "AI not performed", "why"]
     assert legend_height(blocks, 300, 20) > legend_height(blocks[1:], 300, 20)
+
+
+def test_the_legend_says_how_many_areas_are_not_outlined(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    one = saliency(image, blob() + 0.9 * blob(12, 3) + 0.8 * blob(12, 12))
+    found = regions(one, spacing_mm=image.spacing_mm, limit=2)
+    blocks = overlay_caption(one, finding(), found, MODEL, OverlayStyle())
+    said = [block.text for block in blocks if isinstance(block, Words)]
+    assert "2 largest of 3 areas outlined" in said
+    assert any(words.startswith(f"Region 1 holds {caption.percent(found[0].share)} of the map's") for words in said)
+    whole = overlay_caption(one, finding(), regions(one), MODEL, OverlayStyle())
+    assert "3 areas outlined" in [block.text for block in whole if isinstance(block, Words)]
+    specked = overlay_caption(one, finding(), [replace(found[0], specks=2)], MODEL, OverlayStyle())
+    assert any("under 0.5 %" in block.text for block in specked if isinstance(block, Words))
+
+
+def test_outlines_are_numbered_beside_them_and_inside_the_picture() -> None:
+    image = picture((600, 600))
+    one = saliency(image, blob() + 0.9 * blob(12, 3))
+    found = regions(one)
+    numbered, bare = PillowImage.new("RGB", (600, 600)), PillowImage.new("RGB", (600, 600))
+    outline(numbered, found, 1.0)
+    for region in found:
+        outline(bare, [region], 1.0)  # a single region needs no number
+    changed = np.argwhere((np.asarray(numbered) != np.asarray(bare)).any(axis=2))
+    assert 20 < len(changed) < 2000  # two digits, no more
+    for region in found:
+        x0, y0, x1, y1 = region.box
+        near = (changed[:, 1] > x0 - 40) & (changed[:, 1] < x1 + 40) & (changed[:, 0] > y0 - 40) & (changed[:, 0] < y1)
+        assert near.sum() > 10
+    inside = [(x, y) for y, x in changed for r in found if _within(r, x, y)]
+    assert len(inside) < len(changed) / 10
+    edge = replace(found[0], box=(0, 0, 30, 30), contour=np.array([[0, 0], [30, 0], [30, 30], [0, 30], [0, 0.0]]))
+    cornered = PillowImage.new("RGB", (600, 600))
+    outline(cornered, [edge, found[1]], 1.0)
+    assert np.asarray(cornered)[:60, :60].any()
+
+
+def _within(region: Region, x: int, y: int) -> bool:
+    return bool(points_in_poly([[x + 0.5, y + 0.5]], region.contour)[0])  # type: ignore[no-untyped-call]

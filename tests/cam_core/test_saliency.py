@@ -7,7 +7,7 @@ import pytest
 
 from cam_core.image import fit_to
 from cam_core.registration import Registration
-from cam_core.saliency import SaliencyMap, by_map_maximum, by_range, place, regions
+from cam_core.saliency import LEAST_SHARE, SaliencyMap, by_map_maximum, by_range, place, regions
 
 CELLS, GRID = 32, 256
 
@@ -111,7 +111,7 @@ def test_outlines_are_closed_and_inside_the_image(corner: tuple[int, int]) -> No
 
 
 def test_most_evidence_comes_first_and_few_are_kept() -> None:
-    values = blob(6, 6, 1) + blob(24, 24, 3, 0.8) + blob(6, 24, 1.5, 0.9) + blob(24, 6, 0.2, 0.3)
+    values = blob(6, 6, 1) + blob(24, 24, 3, 0.8) + blob(6, 24, 1.5, 0.9) + blob(24, 6, 0.8, 0.4)
     found = regions(saliency(values))
     assert [one.share for one in found] == sorted((one.share for one in found), reverse=True)
     assert len(found) == 3
@@ -132,3 +132,14 @@ def test_a_map_everywhere_high_is_one_region_of_the_whole_image() -> None:
 def test_names_and_titles() -> None:
     one = saliency(np.ones((2, 2)))
     assert (one.name, one.full_title) == ("grad-cam", "Grad-CAM")
+
+
+def test_regions_tell_their_number_how_many_there_are_and_which_were_too_small() -> None:
+    """Two blobs and a speck of a hundredth of their width."""
+    values = blob(8, 8, 2) + blob(24, 22, 2, 0.9) + blob(4, 28, 0.15, 0.7)
+    one = saliency(values)
+    first, second = regions(one)
+    assert [(each.number, each.of, each.specks) for each in (first, second)] == [(1, 2, 1), (2, 2, 1)]
+    (only,) = regions(one, limit=1)
+    assert (only.number, only.of) == (1, 2)
+    assert first.share >= second.share > LEAST_SHARE

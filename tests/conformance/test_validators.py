@@ -14,7 +14,8 @@ from pydicom import dcmread
 
 from dicom_node.objects import part10, secondary_capture, summary_report
 from dicom_node.objects.answer import StudyAnswer
-from dicom_node.provenance import ClinicalStatus, Reason
+from dicom_node.pipeline.identity import header_of
+from dicom_node.provenance import ClinicalStatus, Provenance, Reason
 from dicom_node.reading import read_header
 
 RealImage = Callable[[str], Path]
@@ -134,7 +135,7 @@ def test_dsr2html_renders_every_report(written: dict[str, Path], require_compone
 
 STATUSES = [
     (ClinicalStatus.NOT_INDICATED, "modality", None),
-    (ClinicalStatus.UNUSABLE, "blank", "no image"),
+    (ClinicalStatus.UNUSABLE, "blank", "quality failure"),
     (ClinicalStatus.INCOMPLETE, "missing", None),
     (ClinicalStatus.UNSUPPORTED, "undecodable", "incorrectly formatted"),
     (ClinicalStatus.FAILED, "memory", "resource inadequate"),
@@ -161,11 +162,45 @@ def test_every_status_report_is_valid_from_any_header(
         card=results.CARD,
         reasons=(Reason(words="The reason in words", kind=kind, concept=concept),),
     )
+    check_answer(answer, made_by, results, require_component("dciodvfy"), tmp_path)
+
+
+IDENTITY = {
+    "StudyInstanceUID": "1.2.3",
+    "SeriesInstanceUID": "1.2.3.4",
+    "SOPInstanceUID": "1.2.3.4.5",
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
+    "Modality": "CR",
+    "PatientName": "Yamada^Tarou=山田^太郎",
+    "PatientID": "P1",
+    "StudyDate": "20260101",
+}
+
+
+@pytest.mark.parametrize("known", [IDENTITY, {key: IDENTITY[key] for key in list(IDENTITY)[:4]}])
+@pytest.mark.parametrize("with_card", [True, False])
+@pytest.mark.parametrize("status", [ClinicalStatus.UNSUPPORTED, ClinicalStatus.FAILED])
+def test_an_answer_without_a_file_or_a_card_is_valid(
+    status: ClinicalStatus,
+    with_card: bool,
+    known: dict[str, str],
+    results: ModuleType,
+    require_component: Component,
+    tmp_path: Path,
+) -> None:
+    header = header_of(known)
+    card = results.CARD if with_card else None
+    answer = StudyAnswer(status=status, header=header, card=card, reasons=(Reason(words="Why", kind="why"),))
+    check_answer(answer, results.provenance(header), results, require_component("dciodvfy"), tmp_path)
+
+
+def check_answer(answer: StudyAnswer, made_by: Provenance, results: ModuleType, dciodvfy: str, tmp_path: Path) -> None:
+    """The report and the notice of an answer without a map."""
     report, notice = tmp_path / "report.dcm", tmp_path / "notice.dcm"
     part10.write(summary_report.build(answer, made_by), report)
-    capture = secondary_capture.Capture(header=header, card=results.CARD, kind="notice", title="AI not performed")
+    capture = secondary_capture.Capture(header=answer.header, card=answer.card, kind="notice", title="AI not performed")
     pixels = results.picture(results.Image(pixels=results.np.zeros((64, 64), "f4"), spacing_mm=None))
     part10.write(secondary_capture.build(pixels, replace(capture, title="AI not performed: x"), made_by), notice)
     for path in (report, notice):
-        code, said = lines(require_component("dciodvfy"), str(path))
+        code, said = lines(dciodvfy, str(path))
         assert code == 0, [line for line in said if line.startswith("Error")]

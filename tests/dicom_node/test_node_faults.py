@@ -150,7 +150,45 @@ def test_an_unforeseen_error_is_charged_and_ends_in_a_visible_failure(
         send(node, source)
         assert until(lambda: [one.state for one in all_jobs(node, source.StudyInstanceUID)] == ["failed"])
         (job,) = all_jobs(node, source.StudyInstanceUID)
-        assert (job.attempts, job.reason) == (2, "unforeseen LookupError")
+        assert (job.attempts, job.reason) == (
+            2,
+            "unforeseen LookupError; and no report of it could be made: LookupError",
+        )
+
+
+def test_an_error_of_our_own_is_reported_to_the_archive(tmp_path, tiny_card, pacs, real_image, monkeypatch):
+    real_commit = workflows.rows.commit
+
+    def broken(database, outbox_spool, job, answer, **options):
+        if answer["state"] == "done":
+            raise LookupError
+        return real_commit(database, outbox_spool, job, answer, **options)
+
+    monkeypatch.setattr("dicom_node.workflows.rows.commit", broken)
+    source = film(real_image)
+    with Node(configuration(tmp_path, tiny_card, pacs.port)) as node:
+        send(node, source)
+        assert until(lambda: delivered(node, source.StudyInstanceUID))
+        assert all_jobs(node, source.StudyInstanceUID)[0].state == "failed"
+        assert pacs.kinds() == ["OT 9008", "SR 9006"]
+
+
+def test_headers_that_bring_the_child_down_still_get_a_report(tmp_path, tiny_card, pacs, real_image, monkeypatch):
+    source = film(real_image)
+    with Node(configuration(tmp_path, tiny_card, pacs.port)) as node:
+        assert until(lambda: events(node, "model.loaded"))
+        real_call = type(node.children._all[0]).call
+
+        def call(child, request, progress=None):
+            if request["task"] == "answer" or request["files"]:
+                raise ChildCrashed("on purpose")
+            return real_call(child, request, progress)
+
+        monkeypatch.setattr(type(node.children._all[0]), "call", call)
+        send(node, source)
+        assert until(lambda: delivered(node, source.StudyInstanceUID))
+        assert pacs.kinds() == ["OT 9008", "SR 9006"]
+        assert {str(one.PatientName) for one in pacs.received.values()} == {str(source.PatientName)}
 
 
 def test_a_delivery_that_breaks_stays_pending_with_its_reason(tmp_path, tiny_card, pacs, real_image, monkeypatch):

@@ -145,6 +145,28 @@ def test_models_are_listed_and_shown(site, tiny_card):
     assert "nowhere" in camnode("models", "show", tiny_card.parent / "nowhere.toml", code=1)
 
 
+@pytest.mark.parametrize(
+    ("of_the_card", "instead", "problem"),
+    [
+        ('architecture = "residual-gap"', 'architecture = "no-such-network"', "no-such-network"),
+        ('target_layer = "stages"', 'target_layer = "no.such.layer"', "no.such.layer"),
+    ],
+)
+def test_a_model_that_can_not_be_opened_is_found_before_a_study_is(
+    site, tiny_card, tmp_path, of_the_card, instead, problem
+):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "weights.safetensors").write_bytes((tiny_card.parent / "weights.safetensors").read_bytes())
+    (broken / "model.toml").write_text(tiny_card.read_text().replace(of_the_card, instead))
+    assert problem in camnode("models", "show", broken / "model.toml", code=1)
+    site.write_text(site.read_text().replace(str(tiny_card), str(broken / "model.toml")))
+    lines = json.loads(camnode("check", "--config", site, "--json", code=1))
+    (line,) = (line for line in lines if line["what"] == "model tiny")
+    assert line["verdict"] == "error"
+    assert problem in line["words"]
+
+
 def test_explain_writes_objects_and_renderings_without_a_network(tmp_path, tiny_card, real_image):
     told = camnode(
         "explain", real_image("RG1_UNCR.dcm"), real_image("CT_small.dcm"), "--out", tmp_path / "out",

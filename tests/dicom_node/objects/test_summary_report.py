@@ -94,7 +94,7 @@ def test_no_finding_is_not_silence(answer: StudyAnswer, results: ModuleType) -> 
     ("status", "reason", "opening", "coded"),
     [
         (ClinicalStatus.NOT_INDICATED, None, "AI not performed (not in the model's indication): R.", "110522"),
-        (ClinicalStatus.UNUSABLE, "quality failure", "AI not performed (images unusable): R.", "111221"),
+        (ClinicalStatus.UNUSABLE, "quality failure", "AI not performed (images unusable): R.", "111220"),
         (ClinicalStatus.INCOMPLETE, None, "AI not performed (incomplete set): R.", "110523"),
         (
             ClinicalStatus.UNSUPPORTED,

@@ -4,9 +4,19 @@ import pytest
 
 from dicom_node.config import parse_config
 from dicom_node.errors import ChildFailed
-from dicom_node.pipeline.rows import arrival, attempts_of, checked_answer, config_digest
+from dicom_node.pipeline.rows import (
+    arrival,
+    attempts_of,
+    checked_answer,
+    config_digest,
+    request_for,
+    route_study,
+)
 from dicom_node.receiving.instance import ReceivedInstance
 from dicom_node.sending.outcome import ObjectOutcome, ObjectOutcomeKind
+from storage import jobs, studies
+from storage.database import Database
+from storage.spool import Spool
 
 
 @pytest.fixture
@@ -54,6 +64,30 @@ def test_an_answer_that_can_not_be_right_is_refused(good, tmp_path, change):
         checked_answer({**good, **change}, tmp_path)
     with pytest.raises(ChildFailed):
         checked_answer({}, tmp_path)
+
+
+def test_a_request_says_whose_study_it_is_and_what_the_model_is_called(tmp_path):
+    settings = {
+        "peers": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": 1}},
+        "models": {"tiny": "nowhere/model.toml"},
+        "routes": [{"name": "chest", "model": "tiny", "destinations": ["pacs"]}],
+    }
+    config = parse_config(settings, tmp_path / "c.toml")
+    database, spool = Database(f"sqlite:///{tmp_path / 'camnode.db'}"), Spool(tmp_path / "spool")
+    film = received(
+        attributes={"PatientName": "山田^太郎", "PatientID": "P1"}, sop_class_uid="1.2.840.10008.5.1.4.1.1.1"
+    )
+    studies.register(database, spool, arrival(film, now=1.0), b"", film.encoded)
+    (job_id,) = route_study(database, config, "1.5", since=50.0, now=100.0)
+    with database.reading() as connection:
+        job = jobs.by_id(connection, job_id)
+    request = request_for(database, spool, job, config, tmp_path)
+    database.close()
+    assert request["model"] == "tiny"
+    assert request["identity"]["PatientName"] == "山田^太郎"
+    assert (request["identity"]["StudyInstanceUID"], request["identity"]["SeriesInstanceUID"]) == ("1.5", "1.6")
+    assert request["identity"]["SOPInstanceUID"] == request["files"][0]["sop_instance_uid"] == "1.3"
+    assert request["files"][0]["sop_class_uid"] == "1.2.840.10008.5.1.4.1.1.1"
 
 
 def received(**changes):

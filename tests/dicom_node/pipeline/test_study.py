@@ -185,8 +185,9 @@ def test_that_only_the_first_frame_was_read_stands_in_the_summary(request_for, r
     twice.PixelData *= 2
     twice.save_as(tmp_path / "twice.dcm", enforce_file_format=True)
     found, _ = run(request_for([tmp_path / "twice.dcm"]))
-    summary = objects(found)[-1].ContentSequence[6]
-    assert summary.ConceptNameCodeSequence[0].CodeMeaning == "Summary"
+    (summary,) = (
+        item for item in objects(found)[-1].ContentSequence if item.ConceptNameCodeSequence[0].CodeMeaning == "Summary"
+    )
     assert any("Only the first of 2 frames was read" in item.get("TextValue", "") for item in summary.ContentSequence)
 
 
@@ -212,8 +213,8 @@ def test_a_blank_film_is_unusable(request_for, real_image, tmp_path, odd_pixels)
     assert (found["state"], found["summary"]["status"]) == ("refused", "images unusable")
     assert "blank" in found["reason"]
     report = objects(found)[-1].to_json()
-    assert '"111212"' not in report
-    assert '"Image quality"' in report or '"111101"' in report
+    assert '"111101"' in report
+    assert '"111220"' in report
 
 
 def test_non_images_beside_a_film_are_listed_and_stop_nothing(request_for, real_image):

@@ -53,7 +53,6 @@ def test_reads_identifiers_and_plain_values(instance: Any, encoded: Callable[...
     assert attributes["PatientAge"] == "063Y"
     assert attributes["StudyDate"] == "20260101"
     assert json.loads(json.dumps(attributes)) == attributes
-    assert "PatientName" not in attributes
     assert "PixelData" not in attributes
 
 
@@ -75,6 +74,13 @@ def test_an_encapsulated_syntax_is_explicit_little_endian(instance: Any, encoded
 def test_character_sets(instance: Any, encoded: Callable[..., Any], charset: Any, text: Any) -> None:
     ds = instance(SpecificCharacterSet=charset, StudyDescription=text)
     assert read_header(encoded(ds), ExplicitVRLittleEndian).attributes["StudyDescription"] == text
+
+
+def test_whose_study_it_is_is_kept_as_decoded_text(instance: Any, encoded: Callable[..., Any]) -> None:
+    ds = instance(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Yamada^Tarou=山田^太郎", StudyID="7")
+    kept = read_header(encoded(ds), ExplicitVRLittleEndian).attributes
+    assert (kept["PatientName"], kept["StudyID"]) == ("Yamada^Tarou=山田^太郎", "7")
+    assert json.loads(json.dumps(kept)) == kept
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -495,4 +495,4 @@ def test_a_whole_reception_logs_nothing_about_the_patient(
         assert send_raw(assoc, encoded(ds), ds.SOPClassUID, "../CANARY").Status == 0x0117
     assert "canary" not in caplog.text.lower()
     assert all("canary" not in repr(event).lower() for event in node.events)
-    assert "PatientName" not in node.received[0].attributes
+    assert node.received[0].attributes["PatientName"] == "Canary^Bird"  # kept for answers, never logged
