@@ -53,7 +53,8 @@ class Child:
     @property
     def pid(self) -> int | None:
         """The running child's process ID."""
-        return self._process.pid if self._process and self._process.poll() is None else None
+        process = self._process  # another thread may be ending it
+        return process.pid if process is not None and process.poll() is None else None
 
     def call(self, request: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         """Do one request and wait for its answer.

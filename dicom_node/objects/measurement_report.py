@@ -104,8 +104,8 @@ def as_fallback(report: Dataset, answer: StudyAnswer, provenance: Provenance) ->
     """The same content as Comprehensive SR, another instance in a series of its own; nothing is built again."""
     itself = document_reference(FALLBACK, answer, provenance)
     result = Dataset()
-    for element in report:
-        result[element.tag] = element
+    for tag in report.keys():  # noqa: SIM118 - iterating would decode the texts that have to leave as they came
+        result[tag] = report.get_item(tag)
     # new elements, not new values: the old ones still belong to `report`
     result.add_new("SOPClassUID", "UI", itself.sop_class_uid)
     result.add_new("SOPInstanceUID", "UI", itself.sop_instance_uid)
