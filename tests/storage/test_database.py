@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from storage import audit, schema
-from storage.database import Database, make_engine, sqlite_warning
+from storage.database import Database, hold_exclusively, make_engine, sqlite_warning
 from storage.errors import DatabaseUnavailable, SchemaMismatch
 
 
@@ -62,3 +62,16 @@ def test_the_sqlite_warning_is_for_sqlite_only(monkeypatch):
     assert sqlite_warning("postgresql+psycopg://x@y/z") is None
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 52, 0))
     assert sqlite_warning("sqlite:///x.db") is None
+
+
+def test_one_postgresql_database_is_for_one_node(postgresql_database):
+    first, second = Database(postgresql_database), Database(postgresql_database)
+    claim = hold_exclusively(first)
+    assert claim is not None
+    assert hold_exclusively(second) is None
+    claim.invalidate()
+    again = hold_exclusively(second)
+    assert again is not None
+    again.invalidate()
+    first.close()
+    second.close()
