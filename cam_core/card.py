@@ -23,6 +23,8 @@ class InputSpecification:
     Attributes
     ----------
     rows, columns : int, pixel
+    slices : int or None, pixel
+        None for models of pictures.
     channels : 1 or 3
     fit : ``pad`` or ``stretch``
         How a picture of another shape gets onto the grid; see `cam_core.image.fit_to`.
@@ -42,6 +44,32 @@ class InputSpecification:
     normalisation: Literal["per-image", "fixed"]
     mean: tuple[float, ...]
     sd: tuple[float, ...]
+    slices: int | None = None
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Rows and columns, with the slices before them when the model takes volumes."""
+        return (self.rows, self.columns) if self.slices is None else (self.slices, self.rows, self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationLayout:
+    """How the target layer's output is laid out.
+
+    Attributes
+    ----------
+    layout : ``channels-first``, ``channels-last`` or ``tokens``
+        (N, Ch, *cells) as convolutions give it, (N, *cells, Ch) as shifted-window transformers do, or (N, T, Ch) with
+        one token a cell as vision transformers do.
+    token_grid : tuple of int, cell
+        Rows and columns (and slices before them) of the tokens; empty unless ``tokens``.
+    prefix_tokens : int
+        Tokens before those of the cells (class token, registers); they are no place and get no map.
+    """
+
+    layout: Literal["channels-first", "channels-last", "tokens"] = "channels-first"
+    token_grid: tuple[int, ...] = ()
+    prefix_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +111,8 @@ class ModelCard:
         Name in the architecture table and its options; torch only.
     target_layer : str or None
         Module (torch) or tensor (onnx) whose output is explained; None lets the onnx runtime find it.
+    activations : ActivationLayout
+        How that output is laid out.
     """
 
     path: Path
@@ -104,6 +134,7 @@ class ModelCard:
     activation: Literal["sigmoid", "softmax"]
     intended_use: IntendedUse
     training: Training
+    activations: ActivationLayout = ActivationLayout()
 
 
 def load_card(path: Path) -> ModelCard:
@@ -153,6 +184,7 @@ def _card(path: Path, digest: str, entry: CardEntry) -> ModelCard:
         activation=entry.output.activation,
         intended_use=_intended_use(entry.intended_use),
         training=Training(data=entry.training.data, summary=entry.training.summary),
+        activations=ActivationLayout(**model.activations.model_dump()),
     )
 
 

@@ -27,6 +27,22 @@ class CodeEntry(Entry):
     meaning: Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class ActivationsEntry(Entry):
+    """``[model.activations]``: how the target layer's output is laid out."""
+
+    layout: Literal["channels-first", "channels-last", "tokens"] = "channels-first"
+    token_grid: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(), strict=False)
+    prefix_tokens: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _tokens(self) -> Self:
+        if self.layout == "tokens" and len(self.token_grid) not in (2, 3):
+            raise ValueError("layout \"tokens\" needs 'token_grid': rows and columns, with slices before them in 3D")
+        if self.layout != "tokens" and (self.token_grid or self.prefix_tokens):
+            raise ValueError("'token_grid' and 'prefix_tokens' belong to layout \"tokens\" only")
+        return self
+
+
 class ModelEntry(Entry):
     """``[model]``."""
 
@@ -41,6 +57,7 @@ class ModelEntry(Entry):
     architecture: str | None = None
     architecture_options: dict[str, Any] = {}
     target_layer: str | None = None
+    activations: ActivationsEntry = ActivationsEntry()
     license: str = ""
 
     @field_validator("weights")
@@ -73,6 +90,7 @@ class InputEntry(Entry):
 
     rows: Annotated[int, Field(ge=8, le=4096)]
     columns: Annotated[int, Field(ge=8, le=4096)]
+    slices: Annotated[int, Field(ge=4, le=2048)] | None = None
     channels: Literal[1, 3]
     fit: Literal["pad", "stretch"] = "pad"
     pad_value: Fraction = 0.0

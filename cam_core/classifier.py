@@ -28,24 +28,50 @@ class Capability(Enum):
     SCORES = "scores"
     ACTIVATIONS = "activations"
     GRADIENTS = "gradients"
+    CURVATURES = "second derivatives"
+    HEAD = "passes through the head alone"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Capture:
     """What one pass of a batch through a classifier left behind.
 
+    ``*cells`` is (h, w) for models of pictures and (d, h, w) for models of volumes.
+
     Attributes
     ----------
     scores : (N, K) float32, logit
-    activations : (N, Ch, h, w) float32
+    activations : (N, Ch, *cells) float32
         Output of the target layer, as the layer gave it (before any in-place change that follows).
-    gradients : (N, L, Ch, h, w) float32 or None
+    gradients : (N, L, Ch, *cells) float32 or None
         Derivative of each asked logit with respect to the activations, in the order asked.
+    curvatures : (N, L, Ch, *cells) float32 or None
+        Second derivative (Hessian) of each asked logit with respect to the activations, times the activations.
     """
 
     scores: NDArray[np.float32]
     activations: NDArray[np.float32]
     gradients: NDArray[np.float32] | None = None
+    curvatures: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """How the many passes over changed inputs are computed; everything else is in single precision as the model is.
+
+    Attributes
+    ----------
+    engine : str
+        What runs them: ``model`` is the model itself.
+    precision : ``fp32``, ``bf16`` or ``fp16``
+    deviation : float
+        Greatest difference from the model's own logits on noise inputs, as a part of their spread; 0 for the model
+        itself.
+    """
+
+    engine: str = "model"
+    precision: str = "fp32"
+    deviation: float = 0.0
 
 
 class Classifier(Protocol):
@@ -68,22 +94,55 @@ class Classifier(Protocol):
         """Name and version of what runs it."""
 
     @property
+    def numerics(self) -> Numerics:
+        """How `perturbed_scores` computes."""
+
+    @property
+    def micro_batch(self) -> int:
+        """How many inputs are best given to one pass."""
+
+    @property
     def registration(self) -> Registration:
         """Where the target layer's cells look on the input; measured on first use and kept."""
 
     def scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, K) of a batch (N, C, H, W)."""
+        """Logits (N, K) of a batch (N, C, *grid)."""
+
+    def perturbed_scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `scores`, by the engine that `numerics` names; for the many passes over changed inputs.
+
+        Raises
+        ------
+        OutOfMemory
+            When so many inputs at once don't fit; fewer may.
+        """
 
     def activations(self, batch: NDArray[np.float32]) -> Capture:
         """Logits and target activations of a batch."""
 
-    def gradients(self, batch: NDArray[np.float32], labels: Sequence[int]) -> Capture:
-        """Logits, target activations and the derivatives of the asked logits.
+    def gradients(self, batch: NDArray[np.float32], labels: Sequence[int], *, curvature: bool = False) -> Capture:
+        """Logits, target activations and the derivatives of the asked logits, with `curvature` the second ones, too.
 
         Raises
         ------
         MethodNotApplicable
             When the part of the model after the target can't be differentiated.
+        """
+
+    def head_scores(self, batch: NDArray[np.float32], activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, K) of the part after the target, given other activations in the place of the target's own.
+
+        Parameters
+        ----------
+        batch : (1, C, *grid) float32
+            The input to which the activations belong; for models with paths around the target.
+        activations : (n, Ch, *cells) float32
+
+        Raises
+        ------
+        MethodNotApplicable
+            When that part can't be run alone.
+        OutOfMemory
         """
 
     def head_weights(self) -> NDArray[np.float32] | None:

@@ -8,8 +8,10 @@
     ├── ModelError
     │   ├── DigestMismatch     the weights are not the ones that the card names
     │   ├── ModelLoadError     the weights can't be loaded or run
+    │   ├── OutOfMemory            so many inputs at once don't fit
     │   ├── UnknownArchitecture
-    │   └── UnknownTargetLayer
+    │   ├── UnknownTargetLayer
+    │   └── UnusableTargetLayer    it is there, but its output is no feature planes
     ├── MethodError
     │   ├── UnknownMethod
     │   ├── MethodNotApplicable    this method can't explain this model
@@ -22,6 +24,7 @@ The facts of an error are its constructor arguments, kept as attributes; the tex
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -89,6 +92,18 @@ class ModelLoadError(ModelError):
         return f"{self.path.name}: {self.reason}"
 
 
+class OutOfMemory(ModelError):
+    """A pass that doesn't fit in memory with so many `inputs` at once."""
+
+    def __init__(self, inputs: int, device: str) -> None:
+        super().__init__(inputs, device)
+        self.inputs = inputs
+        self.device = device
+
+    def __str__(self) -> str:
+        return f"out of memory on {self.device} with {self.inputs} input(s) in one pass"
+
+
 class UnknownArchitecture(ModelError):
     """An architecture name that nothing registers; `known` lists those that exist."""
 
@@ -111,7 +126,22 @@ class UnknownTargetLayer(ModelError):
 
     def __str__(self) -> str:
         wanted = repr(self.name) if self.name else "found automatically"
-        return f"no usable target layer {wanted}; the model has: {', '.join(self.known) or 'none'}"
+        near = get_close_matches(self.name, self.known, n=5, cutoff=0.5)
+        if near:
+            return f"no usable target layer {wanted}; did you mean {', '.join(near)}?"
+        return f"no usable target layer {wanted}; the model has: {_shortened(self.known)}"
+
+
+class UnusableTargetLayer(ModelError):
+    """A target layer that the model has and that can't be explained; `reason` says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"target layer {self.name!r} {self.reason}"
 
 
 class MethodError(CamCoreError):
@@ -176,3 +206,10 @@ class DuplicateName(CamCoreError):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r} is registered more than once: {', '.join(self.sources)}"
+
+
+def _shortened(names: tuple[str, ...], most: int = 30) -> str:
+    """Names for a message, the last ones (nearest to the output) where there are too many."""
+    if len(names) <= most:
+        return ", ".join(names) or "none"
+    return f"..., {', '.join(names[-most:])}"

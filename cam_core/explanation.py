@@ -1,11 +1,10 @@
-"""The one entry point: an image and a classifier in, findings with their maps and regions out; draws nothing."""
+"""The one entry point: images and a classifier in, findings with their maps and regions out; draws nothing."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -13,19 +12,17 @@ from numpy.typing import NDArray
 
 from cam_core.card import ModelCard
 from cam_core.classifier import Capability, Capture, Classifier
+from cam_core.equivalence import equivalent_groups
 from cam_core.errors import ExplanationFailed, MethodError, MethodNotApplicable
-from cam_core.finding import Finding, Prediction
-from cam_core.image import Fit, Image
-from cam_core.method import Evidence, MaskedScores, Method, RawMaps
-from cam_core.methods.score_cam import masked_scores
+from cam_core.finding import Finding
+from cam_core.image import Fit, Image, Volume
+from cam_core.method import Evidence, Method, RawMaps
 from cam_core.model_input import model_input
+from cam_core.plan import gather
 from cam_core.registration import Registration, library_registration
-from cam_core.saliency import Region, SaliencyMap, by_map_maximum, regions
+from cam_core.saliency import MapCondition, Region, SaliencyMap, regions
 
 Align = Literal["measured", "library"]
-
-EQUIVALENCE_TOLERANCE = 1e-4
-"""Greatest difference of two maps, each divided by its maximum, that count as the same evidence."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,40 +70,8 @@ class ExplainOptions:
     regions_per_map: int = 5
 
 
-def predict(image: Image, classifier: Classifier) -> Prediction:
-    """Ask a classifier about an image.
-
-    Raises
-    ------
-    ImageError, ModelLoadError
-    ExplanationFailed
-        When the model answers something that is not a number.
-    """
-    batch, _ = model_input(image, classifier.card.input)
-    logits = classifier.scores(batch)[0].astype(np.float64)
-    if not np.isfinite(logits).all():
-        raise ExplanationFailed("classifier", "the model's scores are not finite numbers")
-    probabilities = _probabilities(logits, classifier.card)
-    return Prediction(
-        findings=tuple(
-            Finding(label=label, logit=float(logit), probability=float(probability))
-            for label, logit, probability in zip(classifier.card.labels, logits, probabilities, strict=True)
-        )
-    )
-
-
-def _probabilities(logits: NDArray[np.float64], card: ModelCard) -> NDArray[np.float64]:
-    """Sigmoid of each logit, or the softmax of all."""
-    if card.activation == "sigmoid":
-        halves: NDArray[np.float64] = 0.5 * (1 + np.tanh(logits / 2))
-        return halves
-    powers = np.exp(logits - logits.max())
-    shares: NDArray[np.float64] = powers / powers.sum()
-    return shares
-
-
 def explain(
-    image: Image,
+    image: Image | Volume,
     classifier: Classifier,
     methods: Sequence[Method],
     findings: Sequence[Finding],
@@ -121,12 +86,14 @@ def explain(
 
     Parameters
     ----------
-    image, classifier : Image, Classifier
+    image : Image or Volume
+    classifier : Classifier
     methods : sequence of Method
     findings : sequence of Finding, each of a label of this classifier
     options : ExplainOptions, optional
     timed : callable, optional
-        Told the name and seconds of each step: ``activations and gradients``, then every method by its full name.
+        Told the name and seconds of each step: ``activations and gradients``, ``changed inputs``, then every method by
+        its full name.
 
     Returns
     -------
@@ -136,39 +103,88 @@ def explain(
     ------
     ImageError, ModelLoadError, UnknownTargetLayer
     """
-    if not findings:
-        return ()
+    return explain_batch([image], classifier, methods, [findings], options=options, timed=timed)[0]
+
+
+def explain_batch(
+    images: Sequence[Image | Volume],
+    classifier: Classifier,
+    methods: Sequence[Method],
+    findings: Sequence[Sequence[Finding]],
+    *,
+    options: ExplainOptions | None = None,
+    timed: Callable[[str, float], None] | None = None,
+) -> tuple[tuple[Explanation, ...], ...]:
+    """Explain findings of several images, perhaps of several studies, in passes that they share.
+
+    Parameters
+    ----------
+    images : sequence of Image or Volume
+    findings : sequence of sequence of Finding
+        For each image the findings to be explained, which may differ and may be none.
+    classifier, methods, options, timed
+        As `explain` takes them.
+
+    Returns
+    -------
+    for each image, one Explanation for each of its findings
+
+    Raises
+    ------
+    ValueError
+        When there are not as many lists of findings as images.
+    ImageError, ModelLoadError, UnknownTargetLayer
+    """
+    if len(images) != len(findings):
+        raise ValueError(f"{len(images)} images, {len(findings)} lists of findings")
     options = options or ExplainOptions()
-    batch, fit = model_input(image, classifier.card.input)
-    labels = tuple(_index(classifier.card, finding) for finding in findings)
+    busy = [index for index, wanted in enumerate(findings) if wanted]
+    if not busy:
+        return ((),) * len(images)
+    inputs = [model_input(images[index], classifier.card.input) for index in busy]
+    batch = np.concatenate([one for one, _ in inputs])
+    labels = tuple(dict.fromkeys(_index(classifier.card, finding) for index in busy for finding in findings[index]))
     lap = _Lap(timed)
-    capture, no_gradient = _captured(classifier, batch, labels, methods)
-    registration = _registration(classifier, capture, options.align)
-    lap("activations and gradients")
-    evidence = _evidence(classifier, batch, labels, capture, registration)
-    done, failures = _all_maps(methods, classifier, evidence, no_gradient, lap)
-    place = _Place(fit=fit, registration=registration, options=options)
-    return tuple(
-        _explanation(
-            image, finding, [(method, raw.values[index], raw.baseline) for method, raw in done], failures, place
-        )
-        for index, finding in enumerate(findings)
+    gathered = gather(
+        classifier, batch, labels, methods, lambda capture: _registration(classifier, capture, options.align), lap
     )
+    made = _all_maps(methods, classifier, gathered.evidence, gathered.no_gradient, lap)
+    explained: list[tuple[Explanation, ...]] = [()] * len(images)
+    for position, index in enumerate(busy):
+        place = _Place(image=images[index], fit=inputs[position][1], options=options)
+        evidence = gathered.evidence[position]
+        explained[index] = tuple(
+            _explanation(finding, labels.index(_index(classifier.card, finding)), made[position], evidence, place)
+            for finding in findings[index]
+        )
+    return tuple(explained)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Made:
+    """What every method made of one image, and why some did not."""
+
+    done: tuple[tuple[Method, RawMaps], ...]
+    failures: tuple[tuple[str, str], ...]
 
 
 def _all_maps(
-    methods: Sequence[Method], classifier: Classifier, evidence: Evidence, no_gradient: str, lap: _Lap
-) -> tuple[list[tuple[Method, RawMaps]], tuple[tuple[str, str], ...]]:
-    """What every method made, and why some did not."""
-    done: list[tuple[Method, RawMaps]] = []
-    failures: list[tuple[str, str]] = []
+    methods: Sequence[Method],
+    classifier: Classifier,
+    evidence: Sequence[Evidence],
+    no_gradient: str,
+    lap: Callable[[str], None],
+) -> list[_Made]:
+    done: list[list[tuple[Method, RawMaps]]] = [[] for _ in evidence]
+    failures: list[list[tuple[str, str]]] = [[] for _ in evidence]
     for method in methods:
-        try:
-            done.append((method, _raw_maps(method, classifier, evidence, no_gradient)))
-        except MethodError as error:
-            failures.append((method.full_name, str(getattr(error, "reason", error))))
+        for index, one in enumerate(evidence):
+            try:
+                done[index].append((method, _raw_maps(method, classifier, one, no_gradient)))
+            except MethodError as error:
+                failures[index].append((method.full_name, str(getattr(error, "reason", error))))
         lap(method.full_name)
-    return done, tuple(failures)
+    return [_Made(done=tuple(one), failures=tuple(why)) for one, why in zip(done, failures, strict=True)]
 
 
 class _Lap:
@@ -187,59 +203,22 @@ class _Lap:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
+    image: Image | Volume
     fit: Fit
-    registration: Registration
     options: ExplainOptions
 
 
 def _index(card: ModelCard, finding: Finding) -> int:
     names = [label.name for label in card.labels]
     if finding.label.name not in names:
-        raise ExplanationFailed("explain", f"the model has no label {finding.label.name!r}")
+        raise ExplanationFailed("explain", f"the model has no label {finding.label.name!r}; it has {', '.join(names)}")
     return names.index(finding.label.name)
-
-
-def _captured(
-    classifier: Classifier, batch: NDArray[np.float32], labels: Sequence[int], methods: Sequence[Method]
-) -> tuple[Capture, str]:
-    """One pass with gradients when a method needs them; without, and why, when the model can't give them."""
-    wanted = any(Capability.GRADIENTS in method.needs for method in methods)
-    if not wanted or Capability.GRADIENTS not in classifier.capabilities:
-        return classifier.activations(batch), "the model gives no gradients"
-    try:
-        return classifier.gradients(batch, labels), ""
-    except MethodNotApplicable as error:
-        return classifier.activations(batch), error.reason
 
 
 def _registration(classifier: Classifier, capture: Capture, align: Align) -> Registration:
     if align == "measured":
         return classifier.registration
-    size = classifier.card.input
-    cells = capture.activations.shape[2:]
-    return library_registration((cells[0], cells[1]), (size.rows, size.columns))
-
-
-def _evidence(
-    classifier: Classifier,
-    batch: NDArray[np.float32],
-    labels: tuple[int, ...],
-    capture: Capture,
-    registration: Registration,
-) -> Evidence:
-    activations = capture.activations[0]
-
-    @cache
-    def masked() -> MaskedScores:
-        return masked_scores(classifier, batch, activations, registration)
-
-    return Evidence(
-        activations=activations,
-        labels=labels,
-        gradients=capture.gradients[0] if capture.gradients is not None else None,
-        head_weights=classifier.head_weights(),
-        masked_scores=masked,
-    )
+    return library_registration(capture.activations.shape[2:], classifier.card.input.grid)
 
 
 def _raw_maps(method: Method, classifier: Classifier, evidence: Evidence, no_gradient: str) -> RawMaps:
@@ -250,33 +229,29 @@ def _raw_maps(method: Method, classifier: Classifier, evidence: Evidence, no_gra
     if Capability.GRADIENTS in method.needs and evidence.gradients is None:
         raise MethodNotApplicable(method.full_name, no_gradient)
     raw = method.maps(evidence)
-    expected = (len(evidence.labels), *evidence.activations.shape[1:])
-    if raw.values.shape != expected:
+    cells = raw.values.shape[1:] if raw.registration is not None else evidence.activations.shape[1:]
+    expected = (len(evidence.labels), *cells)
+    if raw.values.shape != expected or len(cells) != len(evidence.grid):
         raise ExplanationFailed(method.full_name, f"it made maps of shape {raw.values.shape}, not {expected}")
     if not np.isfinite(raw.values).all():
         raise ExplanationFailed(method.full_name, "the map holds values that are not finite numbers")
     return raw
 
 
-def _explanation(
-    image: Image,
-    finding: Finding,
-    done: Sequence[tuple[Method, NDArray[np.float32], str | None]],
-    failures: tuple[tuple[str, str], ...],
-    place: _Place,
-) -> Explanation:
+def _explanation(finding: Finding, index: int, made: _Made, evidence: Evidence, place: _Place) -> Explanation:
     maps = tuple(
         SaliencyMap(
-            values=np.ascontiguousarray(values, dtype=np.float32),
+            values=np.ascontiguousarray(raw.values[index], dtype=np.float32),
             method=method.name,
             variant=method.variant,
             title=method.title,
             label=finding.label.name,
             fit=place.fit,
-            registration=place.registration,
-            baseline=baseline,
+            registration=raw.registration or evidence.registration,
+            baseline=raw.baseline,
+            condition=_condition(method, raw.values[index], evidence, index),
         )
-        for method, values, baseline in done
+        for method, raw in made.done
     )
     return Explanation(
         finding=finding,
@@ -285,28 +260,37 @@ def _explanation(
             regions(
                 one,
                 threshold_fraction=place.options.region_threshold,
-                spacing_mm=image.spacing_mm,
+                spacing_mm=place.image.spacing_mm,
                 limit=place.options.regions_per_map,
             )
             for one in maps
         ),
         equivalent=equivalent_groups(maps),
-        failures=failures,
+        failures=made.failures,
     )
 
 
-def equivalent_groups(maps: Sequence[SaliencyMap]) -> tuple[tuple[str, ...], ...]:
-    """Names of maps that are the same up to a positive factor, in groups of two or more.
+def _condition(method: Method, values: NDArray[np.float32], evidence: Evidence, index: int) -> MapCondition:
+    """Whether a map says something, and if not, why."""
+    if method.class_specific and _nil(method, evidence, index):
+        return MapCondition.NO_CLASS_EVIDENCE
+    if not (values > 0).any():
+        return MapCondition.NO_POSITIVE_EVIDENCE
+    if values.min() == values.max():
+        return MapCondition.FLAT
+    return MapCondition.POSITIVE_EVIDENCE
 
-    Compared is what is shown: the positive part divided by its maximum. So a CAM and a Grad-CAM of a linear head fall
-    together although only one of them keeps its negative values.
+
+def _nil(method: Method, evidence: Evidence, index: int) -> bool:
+    """Whether nothing that the method reads of the model depends on what it looks at.
+
+    Such a map is no evidence even where it isn't zero: a softmax over equal scores weighs all channels alike.
     """
-    waiting = [(one.name, by_map_maximum(one.values)) for one in maps if not one.is_blank]
-    groups: list[tuple[str, ...]] = []
-    while waiting:
-        first = waiting[0][1]
-        same = [other for other, values in waiting if np.abs(values - first).max() <= EQUIVALENCE_TOLERANCE]
-        waiting = [one for one in waiting if one[0] not in same]
-        if len(same) > 1:
-            groups.append(tuple(same))
-    return tuple(groups)
+    label = evidence.labels[index]
+    if evidence.gradients is not None and Capability.GRADIENTS in method.needs:
+        return not evidence.gradients[index].any()
+    if Capability.HEAD in method.needs:
+        return bool((evidence.ablated()[:, label] == evidence.logits[label]).all())
+    if method.asks:
+        return all(np.ptp(evidence.answers(ask)[:, label]) == 0 for ask in method.asks)
+    return evidence.head_weights is not None and not evidence.head_weights[label].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,94 +46,136 @@ class Image:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Volume:
+    """A stack of slices of one body, as a reader would see it.
+
+    Attributes
+    ----------
+    voxels : (D, H, W) float32, 0 black .. 1 white
+        Display values; slices in their order along the stacking direction.
+    spacing_mm : (slice, row, column) float or None, mm
+        Distance of neighbouring voxel centres along each axis, which may differ; None when unknown.
+    """
+
+    voxels: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float] | None
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or 0 in self.voxels.shape:
+            raise ImageError(f"expected (slices, rows, columns) voxels, found shape {self.voxels.shape}")
+        if not np.isfinite(self.voxels).all():
+            raise ImageError("some voxels are not finite numbers")
+        if self.spacing_mm is not None and not all(np.isfinite(one) and one > 0 for one in self.spacing_mm):
+            raise ImageError(f"a spacing of {self.spacing_mm} mm is not possible")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns."""
+        slices, rows, columns = self.voxels.shape
+        return slices, rows, columns
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Where the pixels of a picture lie on a model's grid.
+    """Where the pixels of a picture (two axes) or a volume (three) lie on a model's grid.
 
     Coordinates count from the outer edge of the first pixel, so the centre of pixel ``i`` is ``i + 0.5``:
     ``target = source * scale + offset``.
 
     Attributes
     ----------
-    source_shape, target_shape : (rows, columns), pixel
-    scale : (rows, columns) float, target pixel per source pixel
-    offset : (rows, columns) float, target pixel
+    source_shape, target_shape : (rows, columns) or (slices, rows, columns), pixel
+    scale : one float an axis, target pixel per source pixel
+    offset : one float an axis, target pixel
     """
 
-    source_shape: tuple[int, int]
-    target_shape: tuple[int, int]
-    scale: tuple[float, float]
-    offset: tuple[float, float]
+    source_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
 
 
-def fit_to(image_shape: tuple[int, int], target_shape: tuple[int, int], mode: FitMode) -> Fit:
-    """The way from a picture to a grid: centred with borders (``pad``) or filling it (``stretch``)."""
-    inner = target_shape
-    if mode == "pad":
-        factor = min(target_shape[0] / image_shape[0], target_shape[1] / image_shape[1])
-        inner = (
-            _inner_size(image_shape[0], target_shape[0], factor),
-            _inner_size(image_shape[1], target_shape[1], factor),
-        )
-    return Fit(
-        source_shape=image_shape,
-        target_shape=target_shape,
-        scale=(inner[0] / image_shape[0], inner[1] / image_shape[1]),
-        offset=(float((target_shape[0] - inner[0]) // 2), float((target_shape[1] - inner[1]) // 2)),
-    )
-
-
-def _inner_size(source: int, target: int, factor: float) -> int:
-    return min(max(round(source * factor), 1), target)
-
-
-def to_grid(pixels: NDArray[np.float32], fit: Fit, pad_value: float) -> NDArray[np.float32]:
-    """Resample a picture onto the model's grid, antialiased; the border gets `pad_value`.
+def fit_to(
+    image_shape: Sequence[int],
+    target_shape: Sequence[int],
+    mode: FitMode,
+    proportions: Sequence[float] | None = None,
+) -> Fit:
+    """The way from a picture to a grid: centred with borders (``pad``) or filling it (``stretch``).
 
     Parameters
     ----------
-    pixels : (H, W) or (H, W, C) float32
+    image_shape, target_shape : sequence of int, pixel
+    mode : ``pad`` or ``stretch``
+    proportions : sequence of float, optional
+        Spacing along each axis, any unit. With it, ``pad`` keeps the proportions of the body and not those of the
+        array: one pixel of the grid then covers the same length along every axis.
+    """
+    inner = tuple(target_shape)
+    if mode == "pad":
+        spacings = proportions or (1.0,) * len(image_shape)
+        lengths = [size * spacing for size, spacing in zip(image_shape, spacings, strict=True)]
+        factor = min(target / length for target, length in zip(target_shape, lengths, strict=True))
+        inner = tuple(
+            min(max(round(length * factor), 1), target) for length, target in zip(lengths, target_shape, strict=True)
+        )
+    return Fit(
+        source_shape=tuple(image_shape),
+        target_shape=tuple(target_shape),
+        scale=tuple(one / source for one, source in zip(inner, image_shape, strict=True)),
+        offset=tuple(float((target - one) // 2) for one, target in zip(inner, target_shape, strict=True)),
+    )
+
+
+def to_grid(pixels: NDArray[np.float32], fit: Fit, pad_value: float) -> NDArray[np.float32]:
+    """Resample a picture or a volume onto the model's grid, antialiased; the border gets `pad_value`.
+
+    Parameters
+    ----------
+    pixels : (H, W), (H, W, C) or (D, H, W) float32
+        With one axis more than the fit has, the last one holds channels.
     fit : Fit
     pad_value : float
         Display value of the border.
 
     Returns
     -------
-    (h, w) or (h, w, C) float32
+    float32, the fit's target shape, with the channels where there are any
     """
-    if pixels.shape[:2] != fit.source_shape:
-        raise ImageError(f"the fit is for shape {fit.source_shape}, the pixels have {pixels.shape[:2]}")
-    if pixels.ndim == 3:
-        return np.stack([to_grid(pixels[..., i], fit, pad_value) for i in range(pixels.shape[2])], axis=-1)
-    inner = (round(fit.source_shape[0] * fit.scale[0]), round(fit.source_shape[1] * fit.scale[1]))
-    top, left = int(fit.offset[0]), int(fit.offset[1])
+    axes = len(fit.source_shape)
+    if pixels.shape[:axes] != fit.source_shape:
+        raise ImageError(f"the fit is for shape {fit.source_shape}, the pixels have {pixels.shape[:axes]}")
+    if pixels.ndim > axes:
+        return np.stack([to_grid(pixels[..., i], fit, pad_value) for i in range(pixels.shape[-1])], axis=-1)
+    inner = [round(size * scale) for size, scale in zip(fit.source_shape, fit.scale, strict=True)]
+    place = tuple(slice(int(first), int(first) + size) for first, size in zip(fit.offset, inner, strict=True))
     grid = np.full(fit.target_shape, pad_value, dtype=np.float32)
-    grid[top : top + inner[0], left : left + inner[1]] = resize(np.ascontiguousarray(pixels, dtype=np.float32), inner)
+    grid[place] = resize(np.ascontiguousarray(pixels, dtype=np.float32), inner)
     return grid
 
 
-def from_grid(values: NDArray[np.float32], fit: Fit, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
+def from_grid(values: NDArray[np.float32], fit: Fit, shape: Sequence[int] | None = None) -> NDArray[np.float32]:
     """Bring values on the model's grid back to the picture, linearly between grid pixels.
 
     Parameters
     ----------
-    values : (..., h, w) float32
+    values : (..., *grid) float32
     fit : Fit
-    shape : (rows, columns), optional
+    shape : sequence of int, optional
         Read a picture of this size over the same area instead of the source's own size.
     """
-    rows, columns = grid_positions(fit, shape or fit.source_shape)
-    return sample_linear(values, rows, columns)
+    return sample_linear(values, grid_positions(fit, shape or fit.source_shape))
 
 
-def grid_positions(fit: Fit, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def grid_positions(fit: Fit, shape: Sequence[int]) -> tuple[NDArray[np.float64], ...]:
     """Where the pixel centres of a `shape` picture over the source's area lie on the grid.
 
     Returns
     -------
-    rows, columns : (H,), (W,) float64, grid pixel index (0.0 is the centre of the first grid pixel)
+    one (n,) float64 an axis, grid pixel index (0.0 is the centre of the first grid pixel)
     """
-    return _axis_positions(fit, 0, shape[0]), _axis_positions(fit, 1, shape[1])
+    return tuple(_axis_positions(fit, axis, count) for axis, count in enumerate(shape))
 
 
 def _axis_positions(fit: Fit, axis: int, count: int) -> NDArray[np.float64]:

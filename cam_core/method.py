@@ -1,9 +1,10 @@
-"""What a CAM method is, and the table of those that exist; knows no formulas."""
+"""What a method is, what it is given and what it gives, and the table of those that exist; knows no formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cam_core.classifier import Capability
 from cam_core.errors import UnknownMethod
 from cam_core.extension import load_named, table_with_entry_points
+from cam_core.registration import Registration
 
 ENTRY_POINT_GROUP = "camnode.methods"
 
@@ -24,54 +26,121 @@ METHODS: dict[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MaskedScores:
-    """What the model says of an image seen through each of its feature maps.
+class Subject:
+    """One image as the model sees it, for making changed inputs of it.
 
     Attributes
     ----------
-    scores : (Ch, K) float32, logit
-        Row k is NaN where channel k is constant and so makes no mask.
-    baseline : (K,) float32, logit
-        The model's answer with every pixel masked out.
-    baseline_text : str
-        What that baseline is.
+    input : (C, *grid) float32
+        Normalised as the model's card says.
+    activations : (Ch, *cells) float32
+    registration : Registration
+        Where the cells lie on the grid.
     """
 
-    scores: NDArray[np.float32]
-    baseline: NDArray[np.float32]
-    baseline_text: str
+    input: NDArray[np.float32]
+    activations: NDArray[np.float32]
+    registration: Registration
+
+
+class Perturbation(Protocol):
+    """Changed inputs that a method wants scored: a frozen value; equal ones are run once for all methods and findings.
+
+    It must not keep what it makes: memory is bounded by the block.
+    """
+
+    def inputs(self, subject: Subject, most: int) -> Iterator[NDArray[np.float32]]:
+        """Blocks (n, C, *grid) of changed inputs, n at most `most`, in a fixed order.
+
+        Raises
+        ------
+        ExplanationFailed
+            When none can be made of this image.
+        """
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
     """What was captured of one image for all asked findings; methods are pure functions of it.
 
+    ``*cells`` is (h, w) for pictures and (d, h, w) for volumes.
+
     Attributes
     ----------
-    activations : (Ch, h, w) float32
+    activations : (Ch, *cells) float32
     labels : tuple of int
         Output index of each asked finding.
-    gradients : (L, Ch, h, w) float32 or None
+    logits : (K,) float32
+        Of the image as it is, all outputs.
+    activation : ``sigmoid`` or ``softmax``
+        From logits to probabilities.
+    gradients : (L, Ch, *cells) float32 or None
         One per asked finding.
+    label_gradients : (K, Ch, *cells) float32 or None
+        One per output of the model; only when a method asks for every label.
+    curvatures : (L, Ch, *cells) float32 or None
+        See `cam_core.classifier.Capture.curvatures`.
     head_weights : (K, Ch) float32 or None
         See `cam_core.classifier.Classifier.head_weights`.
-    masked_scores : callable
-        Runs the masked forwards on first use and keeps them for every finding and method.
+    grid : tuple of int, pixel
+        Size of the model's input.
+    registration : Registration
+        Where the cells lie on it.
+    answers : callable
+        From a `Perturbation` that the method asks for to the logits (n, K) of its inputs, in their order. Raises
+        ExplanationFailed when those passes failed.
+    ablated : callable
+        Logits (Ch, K) with each channel of the activations set to 0 in turn.
     """
 
     activations: NDArray[np.float32]
     labels: tuple[int, ...]
+    logits: NDArray[np.float32]
+    activation: Literal["sigmoid", "softmax"]
     gradients: NDArray[np.float32] | None
+    label_gradients: NDArray[np.float32] | None
+    curvatures: NDArray[np.float32] | None
     head_weights: NDArray[np.float32] | None
-    masked_scores: Callable[[], MaskedScores]
+    grid: tuple[int, ...]
+    registration: Registration
+    answers: Callable[[Perturbation], NDArray[np.float32]]
+    ablated: Callable[[], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawMaps:
-    """Maps (L, h, w) float32 of one method, one per asked finding, and the baseline it compared with."""
+    """Maps of one method, one per asked finding.
+
+    Attributes
+    ----------
+    values : (L, *cells) float32
+    baseline : str or None
+        What a perturbing method compared with.
+    registration : Registration or None
+        Where the map's cells lie on the model's grid, when they are not those of the target layer.
+    """
 
     values: NDArray[np.float32]
     baseline: str | None = None
+    registration: Registration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What a method's raw values are.
+
+    Attributes
+    ----------
+    signed : bool
+        Whether negative values (evidence against) are kept.
+    unit : str
+        In words: ``logit``, ``logit times activation``.
+    """
+
+    signed: bool
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,25 +152,34 @@ class Method:
     name, variant, title : str
         Canonical name, variant (empty when there is but one) and name for people.
     family : str
-        Kind of evidence: methods of one family say much the same.
+        Kind of evidence: methods of one family say much the same, those of different families are independent.
     needs : frozenset of Capability
         What the classifier must be able to do.
     class_specific : bool
         Whether the map depends on the finding.
+    scale : Scale
+        What the raw values are.
     reference : str
         The paper.
     maps : callable
         From `Evidence` to `RawMaps`.
+    asks : tuple of Perturbation
+        Changed inputs whose scores it reads by `Evidence.answers`.
+    every_label : bool
+        Whether it reads `Evidence.label_gradients`.
     """
 
     name: str
     title: str
-    variant: str
+    variant: str = ""
     family: str
     needs: frozenset[Capability]
-    class_specific: bool
+    class_specific: bool = True
+    scale: Scale
     reference: str
     maps: Callable[[Evidence], RawMaps]
+    asks: tuple[Perturbation, ...] = ()
+    every_label: bool = False
 
     @property
     def full_name(self) -> str:
@@ -114,6 +192,19 @@ def known_methods() -> tuple[str, ...]:
     return tuple(sorted(_sources()))
 
 
+def variants_of(name: str) -> tuple[Method, ...]:
+    """All variants of a method, the default first.
+
+    Raises
+    ------
+    UnknownMethod, DuplicateName
+    """
+    sources = _sources()
+    if name not in sources:
+        raise UnknownMethod(name, tuple(sorted(sources)))
+    return _load(sources[name])
+
+
 def method_named(name: str) -> Method:
     """The method of a name such as ``grad-cam`` or, with a variant, ``score-cam:paper``.
 
@@ -121,12 +212,9 @@ def method_named(name: str) -> Method:
     ------
     UnknownMethod, DuplicateName
     """
-    plain, _, variant = name.partition(":")
-    sources = _sources()
-    if plain not in sources:
-        raise UnknownMethod(name, tuple(sorted(sources)))
-    variants = _load(sources[plain])
-    if not variant and ":" not in name:
+    plain, colon, variant = name.partition(":")
+    variants = variants_of(plain)
+    if not colon:
         return variants[0]
     for method in variants:
         if method.variant == variant:

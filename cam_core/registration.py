@@ -37,16 +37,16 @@ class Registration:
 
     Attributes
     ----------
-    start : (row, column) float, input pixel index
-        Centre of cell (0, 0); 0.0 is the centre of the first pixel.
-    step : (row, column) float, input pixel
+    start : (row, column) or (slice, row, column) float, input pixel index
+        Centre of the first cell; 0.0 is the centre of the first pixel.
+    step : one float an axis, input pixel
         Distance of neighbouring cells.
     measured : bool
         Whether it was measured on this model or assumed.
     """
 
-    start: tuple[float, float]
-    step: tuple[float, float]
+    start: tuple[float, ...]
+    step: tuple[float, ...]
     measured: bool
 
 
@@ -54,25 +54,25 @@ class Registration:
 class Probe:
     """One measurement: which cell is to be probed with which seed."""
 
-    cell: tuple[int, int]
+    cell: tuple[int, ...]
     seed: int
 
 
 Fields = Callable[[Sequence[Probe]], NDArray[np.float64]]
-"""Given probes, the fields of the cells' squared input gradients, (n, 2, 3), in input pixel index: for rows and for
-columns the centroid, the first and the last pixel; the latter are NaN where the field may go on beyond the input."""
+"""Given probes, the fields of the cells' squared input gradients, (n, axes, 3), in input pixel index: for each axis the
+centroid, the first and the last pixel; the latter are NaN where the field may go on beyond the input."""
 
 
-def measure(fields: Fields, cells: tuple[int, int], grid: tuple[int, int]) -> Registration:
+def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Registration:
     """Fit the line of cell centres through probes of interior cells.
 
     Parameters
     ----------
     fields : callable
         Answers a list of probes; see `Fields`. NaN means that the cell didn't answer.
-    cells : (rows, columns), cell
-        Size of the feature layer.
-    grid : (rows, columns), pixel
+    cells : sequence of int, cell
+        Size of the feature layer: rows and columns, with slices before them in three dimensions.
+    grid : sequence of int, pixel
         Size of the model's input.
 
     Notes
@@ -80,17 +80,20 @@ def measure(fields: Fields, cells: tuple[int, int], grid: tuple[int, int]) -> Re
     Cells near the border are left out: padding cuts their field and pulls the centroid inwards. What little of that
     remains is symmetric about the middle, so a whole pitch is restored by `PITCH_TOLERANCE` and the start refitted.
     """
-    places = list(zip(_interior(cells[0]), _interior(cells[1]), strict=True))
+    places = list(zip(*(_interior(count) for count in cells), strict=True))
     probes = [
         Probe(cell=place, seed=number * len(places) + index)
         for number in range(ROUNDS)
         for index, place in enumerate(places)
     ]
     found = fields(probes)
-    lines = [_line([probe.cell[axis] for probe in probes], found[:, axis], cells[axis], grid[axis]) for axis in (0, 1)]
+    lines = [
+        _line([probe.cell[axis] for probe in probes], found[:, axis], count, size)
+        for axis, (count, size) in enumerate(zip(cells, grid, strict=True))
+    ]
     return Registration(
-        start=(lines[0][0], lines[1][0]),
-        step=(lines[0][1], lines[1][1]),
+        start=tuple(start for start, _ in lines),
+        step=tuple(step for _, step in lines),
         measured=bool(np.isfinite(found[:, :, 0]).all(axis=1).any()),
     )
 
@@ -129,37 +132,41 @@ def _agreed(starts: NDArray[np.float64], middles: NDArray[np.float64], step: flo
     return exact if abs(exact - mean) <= 3 * error + EXACT_TOLERANCE * step else mean
 
 
-def library_registration(cells: tuple[int, int], grid: tuple[int, int]) -> Registration:
+def library_registration(cells: Sequence[int], grid: Sequence[int]) -> Registration:
     """What ``interpolate(mode="bilinear", align_corners=False)`` assumes: cells tile the grid.  For comparison only."""
-    steps = (grid[0] / cells[0], grid[1] / cells[1])
-    return Registration(start=((steps[0] - 1) / 2, (steps[1] - 1) / 2), step=steps, measured=False)
+    steps = tuple(size / count for count, size in zip(cells, grid, strict=True))
+    return Registration(start=tuple((step - 1) / 2 for step in steps), step=steps, measured=False)
 
 
-def cells_on_grid(
-    values: NDArray[np.float32], registration: Registration, grid: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Spread cell values (..., h, w) over the whole input grid, linearly between the cells' centres, edges held."""
-    rows = (np.arange(grid[0], dtype=np.float64) - registration.start[0]) / registration.step[0]
-    columns = (np.arange(grid[1], dtype=np.float64) - registration.start[1]) / registration.step[1]
-    return sample_linear(values, rows, columns)
+def input_registration(grid: Sequence[int]) -> Registration:
+    """That of a map whose cells are the input's own pixels."""
+    return Registration(start=(0.0,) * len(grid), step=(1.0,) * len(grid), measured=True)
+
+
+def cells_on_grid(values: NDArray[np.float32], registration: Registration, grid: Sequence[int]) -> NDArray[np.float32]:
+    """Spread cell values (..., *cells) over the whole input grid, linearly between the cells' centres, edges held."""
+    pixels = [np.arange(size, dtype=np.float64) for size in grid]
+    return sample_linear(values, _in_cells(pixels, registration))
 
 
 def cells_on_picture(
-    values: NDArray[np.float32], registration: Registration, fit: Fit, shape: tuple[int, int]
+    values: NDArray[np.float32], registration: Registration, fit: Fit, shape: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Spread cell values (..., h, w) over a picture of `shape` that covers the source image; see `cells_on_grid`."""
-    rows, columns = grid_positions(fit, shape)
-    return sample_linear(
-        values,
-        (rows - registration.start[0]) / registration.step[0],
-        (columns - registration.start[1]) / registration.step[1],
-    )
+    """Spread cell values (..., *cells) over a picture of `shape` that covers the source image; see `cells_on_grid`."""
+    return sample_linear(values, _in_cells(grid_positions(fit, shape), registration))
+
+
+def _in_cells(pixels: Sequence[NDArray[np.float64]], registration: Registration) -> list[NDArray[np.float64]]:
+    """Input pixel indices of each axis as cell indices."""
+    lines = zip(pixels, registration.start, registration.step, strict=True)
+    return [(one - start) / step for one, start, step in lines]
 
 
 def gradient_field(gradient: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Centroid, first and last pixel (2, 3) of a squared input gradient (C, H, W); see `Fields`."""
+    """Centroid, first and last pixel (axes, 3) of a squared input gradient (C, *grid); see `Fields`."""
     energy = np.square(gradient.astype(np.float64)).sum(axis=0)
-    return np.stack([_extent(energy.sum(axis=1)), _extent(energy.sum(axis=0))])
+    others = [tuple(other for other in range(energy.ndim) if other != axis) for axis in range(energy.ndim)]
+    return np.stack([_extent(energy.sum(axis=rest)) for rest in others])
 
 
 def _extent(energy: NDArray[np.float64]) -> NDArray[np.float64]:

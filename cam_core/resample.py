@@ -1,38 +1,42 @@
-"""Separable resampling of planes with explicit sample positions; knows no images, models or maps."""
+"""Separable resampling of planes and volumes with explicit sample positions; knows no images, models or maps."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 
-def sample_linear(
-    planes: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Read planes between their cells, linearly, holding the edge value outside.
+def sample_linear(values: NDArray[np.float32], positions: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Read values between their cells, linearly along each of the last axes, holding the edge value outside.
 
-    Each output is built from the same two products whatever the number of threads, so it is bit-identical on every run.
+    Each output is built from the same two products per axis whatever the number of threads, so it is bit-identical on
+    every run.
 
     Parameters
     ----------
-    planes : (..., h, w) float32
-    rows, columns : (H,), (W,) float64, cell index
-        Where to read; 0.0 is the centre of the first cell.
+    values : (..., *cells) float32
+        As many cell axes as there are positions: two for planes (bilinear), three for volumes (trilinear).
+    positions : sequence of (n,) float64, cell index
+        Where to read along each of those axes; 0.0 is the centre of the first cell.
 
     Returns
     -------
-    (..., H, W) float32
+    (..., *n) float32
     """
-    low, high, part = _neighbours(rows, planes.shape[-2])
-    tall = planes[..., low, :] * (1 - part)[:, None] + planes[..., high, :] * part[:, None]
-    low, high, part = _neighbours(columns, planes.shape[-1])
-    wide: NDArray[np.float32] = np.take(tall, low, axis=-1)
-    wide *= 1 - part
-    right = np.take(tall, high, axis=-1)
-    right *= part
-    wide += right
-    return wide
+    sampled = values
+    for axis, position in zip(range(-len(positions), 0), positions, strict=True):
+        low, high, part = _neighbours(position, sampled.shape[axis])
+        part = part.reshape(-1, *[1] * (-axis - 1))
+        before: NDArray[np.float32] = np.take(sampled, low, axis=axis)
+        before *= 1 - part
+        after = np.take(sampled, high, axis=axis)
+        after *= part
+        before += after
+        sampled = before
+    return sampled
 
 
 def _neighbours(
@@ -44,20 +48,25 @@ def _neighbours(
     return low, high, (held - low).astype(np.float32)
 
 
-def resize(plane: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize one plane with a triangle filter: bilinear when enlarging, antialiased when reducing.
+def resize(values: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Resize a plane or a volume with a triangle filter: linear when enlarging, antialiased when reducing.
 
-    The same arithmetic as ``torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False)``.
+    On planes the same arithmetic as ``torch.nn.functional.interpolate(mode="bilinear", antialias=True,
+    align_corners=False)``.
 
     Parameters
     ----------
-    plane : (H, W) float32
-    shape : (rows, columns), pixel
-        Size of the result.
+    values : (H, W) or (D, H, W) float32
+    shape : sequence of int, pixel
+        Size of the result, one for each axis.
     """
-    tall = _triangle_weights(plane.shape[0], shape[0]) @ plane
-    wide: NDArray[np.float32] = np.ascontiguousarray((_triangle_weights(plane.shape[1], shape[1]) @ tall.T).T)
-    return wide
+    sized = values
+    for axis, size in enumerate(shape):
+        front = np.moveaxis(sized, axis, 0)
+        rest = front.shape[1:]
+        weighted = _triangle_weights(front.shape[0], size) @ front.reshape(front.shape[0], -1)
+        sized = np.moveaxis(weighted.reshape(size, *rest), 0, axis)
+    return np.ascontiguousarray(sized)
 
 
 def _triangle_weights(source: int, target: int) -> sparse.csr_matrix:

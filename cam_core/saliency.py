@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,22 @@ LEAST_SHARE = 0.005
 """A connected part with less of the map's evidence is a speck: counted, but no region."""
 
 
+class MapCondition(Enum):
+    """Whether a map says something; the value is what people are told when it doesn't."""
+
+    POSITIVE_EVIDENCE = ""
+    NO_POSITIVE_EVIDENCE = "no positive evidence for this finding in this map"
+    NO_CLASS_EVIDENCE = "the score of this finding does not depend on what this method looks at"
+    FLAT = "the map is the same everywhere: no place stands out"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SaliencyMap:
     """One method's map for one finding, as computed.
 
     Attributes
     ----------
-    values : (h, w) float32, unitless
+    values : (h, w) or (d, h, w) float32, unitless
         Raw values on the feature grid. Their scale is the method's own; they are never normalised here.
     method, variant, title : str
         Canonical name (``grad-cam``), variant (may be empty) and name for people (``Grad-CAM``).
@@ -41,6 +51,8 @@ class SaliencyMap:
         From the model's grid to the cells.
     baseline : str or None
         What a perturbing method compared with.
+    condition : MapCondition
+        Whether the map says something.
     """
 
     values: NDArray[np.float32]
@@ -51,11 +63,14 @@ class SaliencyMap:
     fit: Fit
     registration: Registration
     baseline: str | None = None
+    condition: MapCondition = MapCondition.POSITIVE_EVIDENCE
 
     @property
     def is_blank(self) -> bool:
-        """Whether the map holds no positive finite evidence, or anything that is not a number."""
-        return not np.isfinite(self.values).all() or not bool((self.values > 0).any())
+        """Whether there is nothing to show: no positive evidence, the same everywhere, or not a number somewhere."""
+        if self.condition is not MapCondition.POSITIVE_EVIDENCE or not np.isfinite(self.values).all():
+            return True
+        return not bool((self.values > 0).any()) or bool(self.values.min() == self.values.max())
 
     @property
     def name(self) -> str:
@@ -68,22 +83,22 @@ class SaliencyMap:
         return f"{self.title} ({self.variant})" if self.variant else self.title
 
     def on_image(self) -> NDArray[np.float32]:
-        """The raw values on the image's own pixels, (H, W) float32."""
+        """The raw values on the image's own pixels, (H, W) or (D, H, W) float32."""
         return place(self)
 
 
-def place(saliency: SaliencyMap, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
-    """Raw values where they belong on the image: bilinear between the true centres of the cells, edges held.
+def place(saliency: SaliencyMap, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+    """Raw values where they belong on the image: linear between the true centres of the cells, edges held.
 
     Parameters
     ----------
     saliency : SaliencyMap
-    shape : (rows, columns), optional
+    shape : tuple of int, optional
         Size of the result, which always covers the whole image; the image's own size when not given.
 
     Returns
     -------
-    (H, W) float32, the map's own scale
+    float32, that size, the map's own scale
     """
     return cells_on_picture(saliency.values, saliency.registration, saliency.fit, shape or saliency.fit.source_shape)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from cam_core.classifier import Capability
 from cam_core.errors import MethodNotApplicable
-from cam_core.method import Evidence, Method, RawMaps
+from cam_core.method import Evidence, Method, RawMaps, Scale
 from cam_core.methods.combination import weighted_sum
 
 
@@ -22,19 +20,16 @@ def cam(evidence: Evidence) -> RawMaps:
     """
     if evidence.head_weights is None:
         raise MethodNotApplicable("cam", "the model's head is not global average pooling and one linear layer")
-    return RawMaps(
-        values=np.stack([weighted_sum(evidence.head_weights[label], evidence.activations) for label in evidence.labels])
-    )
+    return RawMaps(values=weighted_sum(evidence.head_weights[list(evidence.labels)], evidence.activations))
 
 
 METHODS = (
     Method(
         name="cam",
         title="CAM",
-        variant="",
         family="linear",
         needs=frozenset({Capability.ACTIVATIONS}),
-        class_specific=True,
+        scale=Scale(signed=True, unit="logit times cells"),
         reference="Zhou B et al. Learning Deep Features for Discriminative Localization. CVPR 2016",
         maps=cam,
     ),

@@ -7,23 +7,33 @@ from numpy.typing import NDArray
 
 
 def weighted_sum(weights: NDArray[np.floating], activations: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``sum_k w_k * A_k`` in double precision and in the channels' own order, so bit-identical on every run.
+    """``M_l = sum_k w_lk * A_k`` for each finding l, summed in double precision.
 
     Parameters
     ----------
-    weights : (Ch,) or (Ch, h, w) float
-    activations : (Ch, h, w) float32
+    weights : (L, Ch) or (L, Ch, *cells) float
+        One number a channel, or one a channel and cell.
+    activations : (Ch, *cells) float32
 
     Returns
     -------
-    (h, w) float32
+    (L, *cells) float32
     """
-    wide = weights.astype(np.float64).reshape(*weights.shape, *[1] * (3 - weights.ndim))
-    total: NDArray[np.float64] = (wide * activations).sum(axis=0)
-    return total.astype(np.float32)
+    channels, cells = len(activations), activations.shape[1:]
+    planes = activations.reshape(channels, -1).astype(np.float64)
+    if weights.ndim == 2:
+        total = weights.astype(np.float64) @ planes
+    else:
+        total = np.einsum("lkp,kp->lp", weights.reshape(len(weights), channels, -1), planes)
+    return total.reshape(len(weights), *cells).astype(np.float32)
 
 
 def positive_sum(weights: NDArray[np.floating], activations: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``ReLU(sum_k w_k * A_k)``; see `weighted_sum`."""
-    total: NDArray[np.float32] = np.maximum(weighted_sum(weights, activations), np.float32(0))
-    return total
+    """``ReLU(sum_k w_lk * A_k)``; see `weighted_sum`."""
+    total = weighted_sum(weights, activations)
+    return np.maximum(total, np.float32(0), out=total)
+
+
+def flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cells of (..., Ch, *cells) in one last axis, given that channels stand at axis 1: (L, Ch, P)."""
+    return values.reshape(*values.shape[:2], -1)

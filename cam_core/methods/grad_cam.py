@@ -6,8 +6,8 @@ import numpy as np
 
 from cam_core.classifier import Capability
 from cam_core.errors import MethodNotApplicable
-from cam_core.method import Evidence, Method, RawMaps
-from cam_core.methods.combination import positive_sum
+from cam_core.method import Evidence, Method, RawMaps, Scale
+from cam_core.methods.combination import flat, positive_sum
 
 
 def grad_cam(evidence: Evidence) -> RawMaps:
@@ -17,24 +17,17 @@ def grad_cam(evidence: Evidence) -> RawMaps:
     """
     if evidence.gradients is None:
         raise MethodNotApplicable("grad-cam", "there are no gradients")
-    return RawMaps(
-        values=np.stack(
-            [
-                positive_sum(gradient.mean(axis=(1, 2), dtype=np.float64), evidence.activations)
-                for gradient in evidence.gradients
-            ]
-        )
-    )
+    weights = flat(evidence.gradients).mean(axis=2, dtype=np.float64)
+    return RawMaps(values=positive_sum(weights, evidence.activations))
 
 
 METHODS = (
     Method(
         name="grad-cam",
         title="Grad-CAM",
-        variant="",
         family="linear",
         needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
-        class_specific=True,
+        scale=Scale(signed=False, unit="logit"),
         reference="Selvaraju RR et al. Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
         "Localization. ICCV 2017",
         maps=grad_cam,

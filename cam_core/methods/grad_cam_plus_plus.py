@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from cam_core.classifier import Capability
 from cam_core.errors import MethodNotApplicable
-from cam_core.method import Evidence, Method, RawMaps
-from cam_core.methods.combination import positive_sum
+from cam_core.method import Evidence, Method, RawMaps, Scale
+from cam_core.methods.combination import flat, positive_sum
 
 REFERENCE = (
     "Chattopadhay A et al. Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional "
@@ -38,27 +38,21 @@ def original(evidence: Evidence) -> RawMaps:
 def _maps(evidence: Evidence, *, normalise: bool) -> RawMaps:
     if evidence.gradients is None:
         raise MethodNotApplicable("grad-cam++", "there are no gradients")
-    sums = evidence.activations.sum(axis=(1, 2), dtype=np.float64)[:, None, None]
-    return RawMaps(
-        values=np.stack(
-            [
-                positive_sum(_weights(gradient.astype(np.float64), sums, normalise=normalise), evidence.activations)
-                for gradient in evidence.gradients
-            ]
-        )
-    )
+    sums = evidence.activations.reshape(len(evidence.activations), -1).sum(axis=1, dtype=np.float64)
+    weights = _weights(flat(evidence.gradients).astype(np.float64), sums[:, None], normalise=normalise)
+    return RawMaps(values=positive_sum(weights, evidence.activations))
 
 
 def _weights(gradient: NDArray[np.float64], sums: NDArray[np.float64], *, normalise: bool) -> NDArray[np.float64]:
-    """Channel weights (Ch,) from a gradient (Ch, h, w) and the planes' sums (Ch, 1, 1)."""
+    """Channel weights (L, Ch) from gradients (L, Ch, P) and the planes' sums (Ch, 1)."""
     divisor = 2 + sums * gradient
     usable = (gradient != 0) & (divisor != 0)
-    alpha = np.where(usable, 1 / np.where(usable, divisor, 1.0), 0.0)
+    alpha = np.divide(1.0, divisor, out=np.zeros_like(divisor), where=usable)
     positive = np.maximum(gradient, 0)
     if normalise:
-        total = np.where(positive > 0, alpha, 0.0).sum(axis=(1, 2), keepdims=True)
-        alpha = alpha / np.where(total == 0, 1.0, total)
-    weights: NDArray[np.float64] = (alpha * positive).sum(axis=(1, 2))
+        total = np.where(positive > 0, alpha, 0.0).sum(axis=2, keepdims=True)
+        alpha /= np.where(total == 0, 1.0, total)
+    weights: NDArray[np.float64] = (alpha * positive).sum(axis=2)
     return weights
 
 
@@ -69,7 +63,7 @@ METHODS = tuple(
         variant=variant,
         family="gradient squared",
         needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
-        class_specific=True,
+        scale=Scale(signed=False, unit="logit"),
         reference=REFERENCE,
         maps=maps,
     )

@@ -14,20 +14,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cam_core.classifier import Capability, Classifier
-from cam_core.errors import ExplanationFailed
-from cam_core.method import Evidence, MaskedScores, Method, RawMaps
+from cam_core.classifier import Capability
+from cam_core.method import Evidence, Method, RawMaps, Scale
 from cam_core.methods.combination import positive_sum
-from cam_core.registration import Registration, cells_on_grid
+from cam_core.methods.masking import BASELINE, PlaneMasks, masked_scores
 
 REFERENCE = (
     "Wang H et al. Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks. CVPR Workshops 2020"
 )
 
-BASELINE = "logit of the model input with every pixel masked out (zero after normalisation)"
-
-MICRO_BATCH = 16
-"""Masked inputs per pass: bounds the memory, whatever the number of channels and findings."""
+MASKS = PlaneMasks()
 
 
 def delta(evidence: Evidence) -> RawMaps:
@@ -36,9 +32,9 @@ def delta(evidence: Evidence) -> RawMaps:
     The difference itself is the weight, so a channel that speaks against the finding counts against it. This is the
     paper's "channel-wise increase of confidence" (definition 1) without the softmax that its algorithm adds.
     """
-    masked = evidence.masked_scores()
+    masked = masked_scores(evidence, MASKS)
     gains = masked.scores.astype(np.float64) - masked.baseline
-    return _maps(evidence, np.where(np.isnan(gains), 0.0, gains), masked)
+    return _maps(evidence, np.where(np.isnan(gains), 0.0, gains))
 
 
 def paper(evidence: Evidence) -> RawMaps:
@@ -47,58 +43,20 @@ def paper(evidence: Evidence) -> RawMaps:
     Wang et al. 2020, algorithm 1: the softmax runs over the channels that make a mask. Subtracting the baseline has no
     effect inside it, all weights are positive, and how specific they are depends on the scale of the logits.
     """
-    masked = evidence.masked_scores()
-    gains = masked.scores.astype(np.float64) - masked.baseline
-    powers = np.where(np.isnan(gains), 0.0, np.exp(gains - np.nanmax(gains, axis=0, keepdims=True)))
-    return _maps(evidence, powers / powers.sum(axis=0, keepdims=True), masked)
+    return _maps(evidence, channel_softmax(masked_scores(evidence, MASKS).scores))
 
 
-def _maps(evidence: Evidence, weights: NDArray[np.float64], masked: MaskedScores) -> RawMaps:
+def channel_softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax over the channels (Ch, K) that made a mask; 0 for those that made none (NaN)."""
+    wide = scores.astype(np.float64)
+    powers = np.where(np.isnan(wide), 0.0, np.exp(wide - np.nanmax(wide, axis=0, keepdims=True)))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=0, keepdims=True)
+    return shares
+
+
+def _maps(evidence: Evidence, weights: NDArray[np.float64]) -> RawMaps:
     """Maps from channel weights (Ch, K)."""
-    values = np.stack([positive_sum(weights[:, label], evidence.activations) for label in evidence.labels])
-    return RawMaps(values=values, baseline=masked.baseline_text)
-
-
-def masked_scores(
-    classifier: Classifier, batch: NDArray[np.float32], activations: NDArray[np.float32], registration: Registration
-) -> MaskedScores:
-    """Run the masked passes of one image, for all labels at once.
-
-    Parameters
-    ----------
-    classifier : Classifier
-    batch : (1, C, H, W) float32
-    activations : (Ch, h, w) float32
-    registration : Registration
-        Where the masks lie.
-
-    Raises
-    ------
-    ExplanationFailed
-        When every plane is constant, so that nothing can be masked, or the model gives scores that are no numbers.
-    """
-    flat = activations.reshape(len(activations), -1)
-    useful = np.flatnonzero(flat.max(axis=1) > flat.min(axis=1))
-    if not useful.size:
-        raise ExplanationFailed("score-cam", "every feature plane is constant, none makes a mask")
-    baseline = classifier.scores(np.zeros_like(batch))[0]
-    scores = np.full((len(activations), baseline.size), np.nan, dtype=np.float32)
-    for first in range(0, useful.size, MICRO_BATCH):
-        channels = useful[first : first + MICRO_BATCH]
-        masks = _masks(activations[channels], registration, (batch.shape[2], batch.shape[3]))
-        scores[channels] = classifier.scores(batch * masks[:, None])
-    if not np.isfinite(scores[useful]).all() or not np.isfinite(baseline).all():
-        raise ExplanationFailed("score-cam", "the model's scores of masked inputs are not finite numbers")
-    return MaskedScores(scores=scores, baseline=baseline, baseline_text=BASELINE)
-
-
-def _masks(planes: NDArray[np.float32], registration: Registration, grid: tuple[int, int]) -> NDArray[np.float32]:
-    """Planes (n, h, w) as masks (n, H, W), each 0 at its smallest and 1 at its largest value on the grid."""
-    spread = cells_on_grid(planes, registration, grid)
-    low = spread.min(axis=(1, 2), keepdims=True)
-    width = spread.max(axis=(1, 2), keepdims=True) - low
-    masks: NDArray[np.float32] = (spread - low) / np.where(width > 0, width, 1)
-    return masks
+    return RawMaps(values=positive_sum(weights[:, list(evidence.labels)].T, evidence.activations), baseline=BASELINE)
 
 
 METHODS = tuple(
@@ -108,9 +66,13 @@ METHODS = tuple(
         variant=variant,
         family="masking",
         needs=frozenset({Capability.SCORES, Capability.ACTIVATIONS}),
-        class_specific=True,
+        scale=Scale(signed=False, unit=unit),
         reference=REFERENCE,
         maps=maps,
+        asks=(MASKS,),
     )
-    for variant, maps in (("delta", delta), ("paper", paper))
+    for variant, maps, unit in (
+        ("delta", delta, "logit times activation"),
+        ("paper", paper, "activation, as a weighted mean of channels"),
+    )
 )

@@ -25,7 +25,7 @@ ROUNDS = 4
 def difference_fields(
     activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], probes: Sequence[Probe]
 ) -> NDArray[np.float64]:
-    """Centroids (n, 2, 3) of the probed cells, as `cam_core.registration.measure` asks for them; no exact extents.
+    """Centroids (n, axes, 3) of the probed cells, as `cam_core.registration.measure` asks for them; no exact extents.
 
     A strip of rows (or columns) of a noise input is changed by random signs; the expected square of a cell's answer is
     the sum of its squared gradient over the strip, so the answers of all strips give the marginal of the squared
@@ -34,17 +34,17 @@ def difference_fields(
     Parameters
     ----------
     activations : callable
-        From a batch (N, C, H, W) to (N, Ch, h, w).
-    shape : (1, C, H, W)
+        From a batch (N, C, *grid) to (N, Ch, *cells).
+    shape : (1, C, *grid)
     probes : sequence of Probe
         Their seeds are not used: all cells are read from the same passes.
     """
-    energy = [_marginals(activations, shape, axis) for axis in (2, 3)]
-    found = np.full((len(probes), 2, 3), np.nan)
+    axes = len(shape) - 2
+    energy = [_marginals(activations, shape, 2 + axis) for axis in range(axes)]
+    found = np.full((len(probes), axes, 3), np.nan)
     for index, probe in enumerate(probes):
-        for axis in (0, 1):
-            weights, centres = energy[axis]
-            own = weights[:, probe.cell[0], probe.cell[1]]
+        for axis, (weights, centres) in enumerate(energy):
+            own = np.moveaxis(weights, 0, -1)[probe.cell]
             if own.sum() > 0:
                 found[index, axis, 0] = float((own * centres).sum() / own.sum())
     return found
@@ -53,7 +53,7 @@ def difference_fields(
 def _marginals(
     activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], axis: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energy (strip, h, w) of every cell's answer to each strip along an input axis, and the strips' centres."""
+    """Energy (strip, *cells) of every cell's answer to each strip along an input axis, and the strips' centres."""
     edges = np.linspace(0, shape[axis], min(STRIPS, shape[axis]) + 1).round().astype(int)
     centres = (edges[:-1] + edges[1:] - 1) / 2
     total: NDArray[np.float64] = np.zeros(1)
@@ -76,6 +76,6 @@ def _changed(
 ) -> NDArray[np.float32]:
     batch = np.repeat(noise, len(strips), axis=0)
     for index, (first, last) in enumerate(strips):
-        strip = (slice(None), slice(first, last)) if axis == 2 else (slice(None), slice(None), slice(first, last))
+        strip = (*[slice(None)] * (axis - 1), slice(first, last))
         batch[index][strip] += signs[0][strip]
     return batch

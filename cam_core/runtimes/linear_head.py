@@ -16,7 +16,7 @@ TOLERANCE = 1e-4
 
 def linear_head(
     derivatives: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     labels: int,
     candidates: Sequence[NDArray[np.float32]],
 ) -> NDArray[np.float32] | None:
@@ -28,20 +28,21 @@ def linear_head(
     Parameters
     ----------
     derivatives : callable
-        Derivatives (K, Ch, h, w) of the logits at given activations (Ch, h, w).
-    shape : (Ch, h, w)
+        Derivatives (K, Ch, *cells) of the logits at given activations (Ch, *cells).
+    shape : (Ch, *cells)
     labels : int
     candidates : sequence of float32 arrays
         Weights of the model's linear layers; the exact one is returned when it agrees with what was measured.
     """
     source = np.random.default_rng(0)
     found = [derivatives((source.standard_normal(shape) * size).astype(np.float32)) for size in TRIALS]
-    weights = found[0].sum(axis=(2, 3), dtype=np.float64)
+    weights = found[0].reshape(*found[0].shape[:2], -1).sum(axis=2, dtype=np.float64)
     size = np.abs(weights).max(initial=0.0)
     if not np.isfinite(size) or size == 0:
         return None
-    flat = weights[:, :, None, None] / (shape[1] * shape[2])
-    if any(np.abs(one - flat).max() * shape[1] * shape[2] > TOLERANCE * size for one in found):
+    cells = int(np.prod(shape[1:]))
+    flat = weights[:, :, None] / cells
+    if any(np.abs(one.reshape(*weights.shape, -1) - flat).max() * cells > TOLERANCE * size for one in found):
         return None
     for candidate in candidates:
         if candidate.shape == (labels, shape[0]) and np.abs(candidate - weights).max() <= TOLERANCE * size:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from cam_core.card import ModelCard
-from cam_core.classifier import Capability, Capture
+from cam_core.classifier import Capability, Capture, Numerics
 from cam_core.errors import MethodNotApplicable, ModelLoadError
 from cam_core.registration import Probe, Registration, gradient_field, measure
 from cam_core.runtimes.finite_differences import difference_fields
@@ -42,7 +42,9 @@ class OnnxClassifier:
         self.card = card
         self.device = _session_device(session)
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
-        self.capabilities = frozenset(Capability)
+        self.capabilities = frozenset(Capability) - {Capability.CURVATURES, Capability.HEAD}
+        self.numerics = Numerics()
+        self.micro_batch = 16
         self._plan = prepared
         self._session = session
         self._lock = threading.Lock()
@@ -54,12 +56,16 @@ class OnnxClassifier:
         """Logits (N, K) of a batch (N, C, H, W)."""
         return self._run(batch, (self._plan.logits,))[0]
 
+    def perturbed_scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `scores`."""
+        return self.scores(batch)
+
     def activations(self, batch: NDArray[np.float32]) -> Capture:
         """Logits and target activations of a batch, in one pass."""
         scores, planes = self._run(batch, (self._plan.logits, self._plan.target))
         return Capture(scores=scores, activations=planes)
 
-    def gradients(self, batch: NDArray[np.float32], labels: Sequence[int]) -> Capture:
+    def gradients(self, batch: NDArray[np.float32], labels: Sequence[int], *, curvature: bool = False) -> Capture:
         """Logits, target activations and exact derivatives of the asked logits.
 
         Raises
@@ -129,9 +135,7 @@ class OnnxClassifier:
         with self._lock:
             if self._registration is None:
                 cells = self.activations(self._blank_batch()).activations.shape[2:]
-                self._registration = measure(
-                    self._fields, (cells[0], cells[1]), (self.card.input.rows, self.card.input.columns)
-                )
+                self._registration = measure(self._fields, cells, self.card.input.grid)
             return self._registration
 
     def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:

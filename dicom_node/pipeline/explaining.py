@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cam_core.card import ModelCard, load_card
 from cam_core.classifier import Classifier, open_classifier
-from cam_core.explanation import ExplainOptions, Explanation, explain, predict
+from cam_core.explanation import ExplainOptions, Explanation, explain
 from cam_core.method import method_named
 from cam_core.overlay import render_notice, render_overlay, render_panel
+from cam_core.prediction import predict
 from dicom_node.objects.answer import ImageAnswer, StudyAnswer, headline
 from dicom_node.objects.secondary_capture import Capture, picture_of
 from dicom_node.pipeline.clock import Clock

@@ -11,12 +11,14 @@ import pytest
 
 from cam_core.card import InputSpecification
 from cam_core.classifier import Capability, Capture, Classifier
+from cam_core.equivalence import equivalent_groups
 from cam_core.errors import ExplanationFailed, MethodNotApplicable
-from cam_core.explanation import ExplainOptions, Explanation, equivalent_groups, explain, predict
+from cam_core.explanation import ExplainOptions, Explanation, explain
 from cam_core.finding import Finding
 from cam_core.image import Image
 from cam_core.method import Evidence, Method, RawMaps, method_named
 from cam_core.model_input import model_input
+from cam_core.prediction import predict
 from cam_core.runtimes.onnx_runtime import OnnxClassifier
 from cam_core.runtimes.torch_runtime import TorchClassifier
 from cam_core.saliency import by_map_maximum
@@ -185,17 +187,18 @@ class Counting:
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)
 
-    def scores(self, batch: np.ndarray) -> np.ndarray:
+    def perturbed_scores(self, batch: np.ndarray) -> np.ndarray:
         self.masked += len(batch)
-        return self.inner.scores(batch)
+        self.passes.append("perturbed")
+        return self.inner.perturbed_scores(batch)
 
     def activations(self, batch: np.ndarray) -> Capture:
         self.passes.append("activations")
         return self.inner.activations(batch)
 
-    def gradients(self, batch: np.ndarray, labels: list[int]) -> Capture:
+    def gradients(self, batch: np.ndarray, labels: list[int], *, curvature: bool = False) -> Capture:
         self.passes.append("gradients")
-        return self.inner.gradients(batch, labels)
+        return self.inner.gradients(batch, labels, curvature=curvature)
 
 
 def test_one_pass_and_one_set_of_masks_serve_all(
@@ -203,11 +206,11 @@ def test_one_pass_and_one_set_of_masks_serve_all(
 ) -> None:
     counting = Counting(torch_classifier("layers"))
     explain(image, counting, METHODS, [finding(0), finding(1), finding(2)])  # type: ignore[arg-type]
-    assert counting.passes == ["gradients"]
+    assert counting.passes == ["gradients", "perturbed"]
     assert counting.masked <= 8 + 1
     counting.passes.clear()
     explain(image, counting, [method_named("score-cam")], [finding(0)])  # type: ignore[arg-type]
-    assert counting.passes == ["activations"]
+    assert counting.passes == ["activations", "perturbed"]
     assert explain(image, counting, METHODS, []) == ()  # type: ignore[arg-type]
 
 
@@ -225,7 +228,7 @@ def test_a_caller_chooses_regions_and_is_told_the_times(
         timed=told.__setitem__,
     )
     assert all(len(found) == 1 and found[0].threshold_fraction == 0.2 for found in one.regions)
-    assert list(told) == ["activations and gradients", "grad-cam++:paper", "score-cam:delta"]
+    assert list(told) == ["activations and gradients", "changed inputs", "grad-cam++:paper", "score-cam:delta"]
     assert min(told.values()) > 0
 
 
@@ -255,7 +258,7 @@ def test_a_model_without_gradients_is_explained_by_what_needs_none(
     image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
 ) -> None:
     class Without(Counting):
-        def gradients(self, batch: np.ndarray, labels: list[int]) -> Capture:
+        def gradients(self, batch: np.ndarray, labels: list[int], *, curvature: bool = False) -> Capture:
             raise MethodNotApplicable("gradient", "in the model's head, operator Odd can't be differentiated here")
 
     (one,) = explain(image, Without(torch_classifier("layers")), METHODS, [finding(0)])  # type: ignore[arg-type]

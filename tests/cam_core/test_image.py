@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from cam_core.errors import ImageError
-from cam_core.image import Image, fit_to, from_grid, grey, grid_positions, to_grid, with_channels
+from cam_core.image import Image, Volume, fit_to, from_grid, grey, grid_positions, to_grid, with_channels
 from cam_core.resample import resize, sample_linear
 
 sizes = st.integers(2, 90)
@@ -77,9 +78,66 @@ def test_positions_of_pixel_centres_on_the_grid() -> None:
 
 def test_sampling_between_cells_and_holding_edges() -> None:
     plane = np.array([[0.0, 2.0], [4.0, 6.0]], np.float32)
-    found = sample_linear(plane, np.array([-3.0, 0.5, 9.0]), np.array([0.25]))
+    found = sample_linear(plane, [np.array([-3.0, 0.5, 9.0]), np.array([0.25])])
     assert found[:, 0] == pytest.approx([0.5, 2.5, 4.5])
-    assert sample_linear(plane[:1, :1], np.array([0.0, 5.0]), np.array([1.0])).tolist() == [[0.0], [0.0]]
+    assert sample_linear(plane[:1, :1], [np.array([0.0, 5.0]), np.array([1.0])]).tolist() == [[0.0], [0.0]]
+
+
+def test_a_volume_is_sampled_trilinearly() -> None:
+    source = np.random.default_rng(2)
+    values = source.random((2, 4, 5, 6), dtype=np.float32)
+    positions = [source.uniform(-1, size, 7) for size in (4, 5, 6)]
+    found = sample_linear(values, positions)
+    slow = np.stack(
+        [
+            ndimage.map_coordinates(
+                one.astype(np.float64), np.meshgrid(*positions, indexing="ij"), order=1, mode="nearest"
+            )
+            for one in values
+        ]
+    )
+    assert found == pytest.approx(slow, abs=1e-5)
+
+
+def test_a_volume_is_resized_like_its_planes_and_its_lines() -> None:
+    volume = np.random.default_rng(3).random((9, 12, 10), dtype=np.float32)
+    found = resize(volume, (4, 6, 20))
+    planes = np.stack([resize(plane, (6, 20)) for plane in volume])
+    lines = np.stack([resize(planes[:, i], (4, 20)) for i in range(6)], axis=1)
+    assert found == pytest.approx(lines, abs=1e-5)
+
+
+def test_a_padded_volume_keeps_the_proportions_of_the_body() -> None:
+    """10 slices of 5 mm and 100 rows of 0.5 mm are the same length, so they fill the grid alike."""
+    fit = fit_to((10, 100, 50), (64, 64, 64), "pad", (5.0, 0.5, 0.5))
+    assert fit.scale == pytest.approx((6.4, 0.64, 0.64))
+    assert fit.offset == (0.0, 0.0, 16.0)
+    voxels = np.random.default_rng(4).random((10, 100, 50), dtype=np.float32)
+    grid = to_grid(voxels, fit, 0.25)
+    assert (grid[:, :, :16] == 0.25).all()
+    back = from_grid(grid, fit)
+    assert back.shape == voxels.shape
+    smooth = ndimage.uniform_filter(voxels, (1, 3, 3))
+    assert np.corrcoef(back.ravel(), smooth.ravel())[0, 1] > 0.8
+    shifted = np.roll(smooth, 2, axis=1)
+    assert np.corrcoef(back.ravel(), shifted.ravel())[0, 1] < 0.3
+    rows = grid_positions(fit, (10, 100, 50))
+    assert rows[0][0] == pytest.approx(0.5 * 6.4 - 0.5)
+    assert rows[2][0] == pytest.approx(16 + 0.5 * 0.64 - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "spacing"),
+    [
+        (np.zeros((3, 3), np.float32), None),
+        (np.zeros((0, 3, 3), np.float32), None),
+        (np.full((2, 2, 2), np.inf, np.float32), None),
+        (np.zeros((2, 2, 2), np.float32), (1.0, 0.0, 1.0)),
+    ],
+)
+def test_what_is_no_volume_is_refused(voxels: np.ndarray, spacing: tuple[float, float, float] | None) -> None:
+    with pytest.raises(ImageError):
+        Volume(voxels=voxels, spacing_mm=spacing)
 
 
 def test_colour_becomes_luminance_and_grey_is_repeated() -> None:

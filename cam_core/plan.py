@@ -1,0 +1,200 @@
+"""The passes that several methods, findings and images share, each run once; knows no formulas and draws nothing.
+
+One pass gives the activations of all images. One recording of the part after the target layer gives the derivatives of
+all asked logits for all gradient methods. Changed inputs that several methods ask for are scored once, for every label
+at a time, and those of several images share passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam_core.classifier import Capability, Capture, Classifier
+from cam_core.errors import MethodError, MethodNotApplicable
+from cam_core.method import Evidence, Method, Perturbation, Subject
+from cam_core.passes import scored
+from cam_core.registration import Registration
+
+Answer = NDArray[np.float32] | MethodError
+"""Scores of one perturbation of one image, or why there are none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """What methods may use.
+
+    Attributes
+    ----------
+    evidence : tuple of Evidence, one an image
+    no_gradient : str
+        Why there are no gradients although a method wants them; empty otherwise.
+    """
+
+    evidence: tuple[Evidence, ...]
+    no_gradient: str
+
+
+def gather(
+    classifier: Classifier,
+    batch: NDArray[np.float32],
+    labels: tuple[int, ...],
+    methods: Sequence[Method],
+    registration: Callable[[Capture], Registration],
+    lap: Callable[[str], None],
+) -> Gathered:
+    """Run every pass that the methods need on a batch of images.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    batch : (N, C, *grid) float32
+    labels : tuple of int
+        Output indices that are to be explained.
+    methods : sequence of Method
+    registration : callable
+        Where the cells lie, given what was captured.
+    lap : callable
+        Told the name of each step when it is done.
+    """
+    usable = [method for method in methods if method.needs <= classifier.capabilities]
+    asked = tuple(range(len(classifier.card.labels))) if any(one.every_label for one in usable) else labels
+    capture, no_gradient = _captured(classifier, batch, asked, usable)
+    place = registration(capture)
+    lap("activations and gradients")
+    subjects = [
+        Subject(input=one, activations=planes, registration=place)
+        for one, planes in zip(batch, capture.activations, strict=True)
+    ]
+    answers = _answers(classifier, subjects, usable)
+    if answers:
+        lap("changed inputs")
+    return Gathered(
+        evidence=tuple(
+            _evidence(classifier, capture, index, (labels, asked), subject, answers)
+            for index, subject in enumerate(subjects)
+        ),
+        no_gradient=no_gradient,
+    )
+
+
+def _captured(
+    classifier: Classifier, batch: NDArray[np.float32], labels: Sequence[int], methods: Sequence[Method]
+) -> tuple[Capture, str]:
+    """One pass with derivatives when a method needs them; without, and why, when the model can't give them."""
+    needed = {need for method in methods for need in method.needs}
+    if Capability.GRADIENTS not in needed:
+        return classifier.activations(batch), ""
+    try:
+        return classifier.gradients(batch, labels, curvature=Capability.CURVATURES in needed), ""
+    except MethodNotApplicable as error:
+        return classifier.activations(batch), error.reason
+
+
+def _answers(
+    classifier: Classifier, subjects: Sequence[Subject], methods: Sequence[Method]
+) -> dict[Perturbation, list[Answer]]:
+    """Scores of every asked perturbation for every image."""
+    asked = dict.fromkeys(ask for method in methods for ask in method.asks)
+    return {ask: _answer(classifier, subjects, ask) for ask in asked}
+
+
+def _answer(classifier: Classifier, subjects: Sequence[Subject], ask: Perturbation) -> list[Answer]:
+    """Scores of one perturbation of all images, in shared passes; an image that it can't change fails alone."""
+    size = classifier.micro_batch
+    counts: dict[int, int] = {}
+    failed: dict[int, MethodError] = {}
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for index, subject in enumerate(subjects):
+            counts[index] = 0
+            try:
+                for block in ask.inputs(subject, size):
+                    counts[index] += len(block)
+                    yield block
+            except MethodError as error:
+                failed[index] = error
+
+    together = scored(classifier.perturbed_scores, blocks(), size)
+    parts = np.split(together, np.cumsum([counts[index] for index in range(len(subjects))])[:-1])
+    return [failed.get(index, part) for index, part in enumerate(parts)]
+
+
+def _evidence(
+    classifier: Classifier,
+    capture: Capture,
+    index: int,
+    labels: tuple[tuple[int, ...], tuple[int, ...]],
+    subject: Subject,
+    answers: dict[Perturbation, list[Answer]],
+) -> Evidence:
+    """What belongs to one image; `labels` are those to be explained and those whose gradients were taken."""
+    wanted, asked = labels
+    positions = [asked.index(label) for label in wanted]
+    gradients = capture.gradients[index] if capture.gradients is not None else None
+    curvatures = capture.curvatures[index] if capture.curvatures is not None else None
+    return Evidence(
+        activations=subject.activations,
+        labels=wanted,
+        logits=capture.scores[index],
+        activation=classifier.card.activation,
+        gradients=_picked(gradients, positions),
+        label_gradients=gradients if len(asked) == len(classifier.card.labels) else None,
+        curvatures=_picked(curvatures, positions),
+        head_weights=classifier.head_weights(),
+        grid=subject.input.shape[1:],
+        registration=subject.registration,
+        answers=partial(_of_image, answers, index),
+        ablated=cache(partial(ablated_scores, classifier, subject, capture.scores[index])),
+    )
+
+
+def _picked(values: NDArray[np.float32] | None, positions: list[int]) -> NDArray[np.float32] | None:
+    if values is None or positions == list(range(len(values))):
+        return values
+    return values[positions]
+
+
+def _of_image(answers: dict[Perturbation, list[Answer]], index: int, ask: Perturbation) -> NDArray[np.float32]:
+    answer = answers[ask][index]
+    if isinstance(answer, MethodError):
+        raise answer
+    return answer
+
+
+HEAD_BATCH = 16
+"""Ablated activations per head pass, as a multiple of the micro-batch: they are far smaller than inputs."""
+
+
+def ablated_scores(classifier: Classifier, subject: Subject, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits (Ch, K) with each channel of the target layer set to 0 in turn.
+
+    In closed form for a head of global average pooling and one linear layer, ``y_c - W[c, k] * mean(A_k)``; otherwise
+    the head alone is run. Channels that are 0 everywhere change nothing and cost no pass.
+    """
+    planes = subject.activations.reshape(len(subject.activations), -1)
+    weights = classifier.head_weights()
+    if weights is not None:
+        drop = weights.astype(np.float64) * planes.mean(axis=1, dtype=np.float64)
+        without: NDArray[np.float32] = (logits - drop.T).astype(np.float32)
+        return without
+    found = np.repeat(logits[None], len(planes), axis=0)
+    alive = np.flatnonzero(planes.any(axis=1))
+    if alive.size:
+        size = classifier.micro_batch * HEAD_BATCH
+        run = partial(classifier.head_scores, subject.input[None])
+        found[alive] = scored(run, _without(subject.activations, alive, size), size)
+    return found
+
+
+def _without(activations: NDArray[np.float32], channels: NDArray[np.intp], most: int) -> Iterator[NDArray[np.float32]]:
+    """Blocks of the activations, each with one channel set to 0."""
+    for first in range(0, channels.size, most):
+        block = channels[first : first + most]
+        repeated = np.repeat(activations[None], block.size, axis=0)
+        repeated[np.arange(block.size), block] = 0
+        yield repeated
