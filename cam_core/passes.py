@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.errors import OutOfMemory
+
+Result = TypeVar("Result")
 
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From inputs (n, ...) to scores (n, K)."""
@@ -36,17 +39,33 @@ def scored(scorer: Scorer, blocks: Iterable[NDArray[np.float32]], size: int) -> 
     """
     answers: list[NDArray[np.float32]] = []
     for batch in _batches(blocks, size):
-        waiting = batch
-        while len(waiting):
-            try:
-                answers.append(scorer(waiting[:size]))
-            except OutOfMemory:
-                if min(size, len(waiting)) == 1:
-                    raise
-                size = min(size, len(waiting)) // 2
-                continue
-            waiting = waiting[size:]
+        found, size = in_pieces(scorer, batch, size)
+        answers += found
     return np.concatenate(answers) if answers else np.zeros((0, 0), np.float32)
+
+
+def in_pieces(
+    run: Callable[[NDArray[np.float32]], Result], batch: NDArray[np.float32], size: int
+) -> tuple[list[Result], int]:
+    """What `run` gives for each piece of a batch, and the size that fitted: halved when memory was short.
+
+    Raises
+    ------
+    OutOfMemory
+        When not even one input fits.
+    """
+    results: list[Result] = []
+    waiting = batch
+    while len(waiting):
+        try:
+            results.append(run(waiting[:size]))
+        except OutOfMemory:
+            if min(size, len(waiting)) == 1:
+                raise
+            size = min(size, len(waiting)) // 2
+            continue
+        waiting = waiting[size:]
+    return results, size
 
 
 def _batches(blocks: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cam_core.classifier import Capability, Capture, Classifier
 from cam_core.errors import MethodError, MethodNotApplicable
 from cam_core.method import Evidence, Method, Perturbation, Subject
-from cam_core.passes import scored
+from cam_core.passes import in_pieces, scored
 from cam_core.registration import Registration
 
 Answer = NDArray[np.float32] | MethodError
@@ -87,12 +87,31 @@ def _captured(
 ) -> tuple[Capture, str]:
     """One pass with derivatives when a method needs them; without, and why, when the model can't give them."""
     needed = {need for method in methods for need in method.needs}
+    size = classifier.micro_batch
     if Capability.GRADIENTS not in needed:
-        return classifier.activations(batch), ""
+        return _joined(in_pieces(classifier.activations, batch, size)[0]), ""
+    differentiated = partial(classifier.gradients, labels=labels, curvature=Capability.CURVATURES in needed)
     try:
-        return classifier.gradients(batch, labels, curvature=Capability.CURVATURES in needed), ""
+        return _joined(in_pieces(differentiated, batch, size)[0]), ""
     except MethodNotApplicable as error:
-        return classifier.activations(batch), error.reason
+        return _joined(in_pieces(classifier.activations, batch, size)[0]), error.reason
+
+
+def _joined(captures: Sequence[Capture]) -> Capture:
+    """What several passes left behind, as if it had been one."""
+    if len(captures) == 1:
+        return captures[0]
+    return Capture(
+        scores=np.concatenate([one.scores for one in captures]),
+        activations=np.concatenate([one.activations for one in captures]),
+        gradients=_all_or_none([one.gradients for one in captures]),
+        curvatures=_all_or_none([one.curvatures for one in captures]),
+    )
+
+
+def _all_or_none(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if there else None
 
 
 def _answers(
@@ -138,6 +157,7 @@ def _evidence(
     gradients = capture.gradients[index] if capture.gradients is not None else None
     curvatures = capture.curvatures[index] if capture.curvatures is not None else None
     return Evidence(
+        input=subject.input,
         activations=subject.activations,
         labels=wanted,
         logits=capture.scores[index],

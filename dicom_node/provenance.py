@@ -303,10 +303,10 @@ def visual_explanation(method: str) -> Concept:
     """What kind of map a method makes (PS3.16 CID 217 Visual Explanation).
 
     Methods that weight the feature maps by gradients are gradient-weighted class activations, gradient-free ones
-    class activations.
+    class activations; what weighs no feature maps, such as occlusion, is saliency.
     """
     name = method.partition(":")[0].lower()
-    if name in ("cam", "score-cam", "eigen-cam", "ablation-cam"):
+    if name in ("cam", "score-cam", "ss-cam", "is-cam", "eigen-cam", "ablation-cam"):
         return CONCEPTS["class activation"]
     if name.endswith(("cam", "cam++")):
         return CONCEPTS["gradient-weighted class activation"]

@@ -6,7 +6,7 @@ import typer
 
 from cam_core.errors import CamCoreError
 from dicom_node import __version__
-from dicom_node.cli import audit, explain, models, running, setup
+from dicom_node.cli import audit, explain, methods, models, running, setup
 from dicom_node.cli.printing import errors_to
 from dicom_node.errors import ConfigurationError, DicomNodeError
 from storage.errors import StorageError
@@ -24,6 +24,7 @@ application.command("run")(running.run)
 application.command("status")(running.status)
 application.command("replay")(running.replay)
 application.command("explain")(explain.explain)
+application.command("methods")(methods.methods)
 application.add_typer(audit.commands, name="audit")
 application.add_typer(models.commands, name="models")
 

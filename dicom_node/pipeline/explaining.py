@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cam_core.card import ModelCard, load_card
 from cam_core.classifier import Classifier, open_classifier
-from cam_core.explanation import ExplainOptions, Explanation, explain
+from cam_core.errors import ModelLoadError
+from cam_core.explanation import ExplainOptions, Explanation, explain_batch
 from cam_core.method import method_named
 from cam_core.overlay import render_notice, render_overlay, render_panel
 from cam_core.prediction import predict
@@ -43,40 +44,61 @@ def classifier_of(card_path: Path, card_modified: float, weights_modified: float
 
 
 def opened(card: ModelCard, device: str) -> Classifier:
-    """The classifier of a card."""
+    """The classifier of a card.
+
+    Raises
+    ------
+    CamCoreError
+        When it can't be opened, or takes volumes: the node reads single images.
+    """
+    if card.input.slices is not None:
+        raise ModelLoadError(card.weights, "takes volumes; the node reads single images only")
     return classifier_of(card.path, card.path.stat().st_mtime, card.weights.stat().st_mtime, device)
 
 
-def explain_image(
-    read: ReadImage, classifier: Classifier, request: JobRequest, provenance: Provenance, clock: Clock
-) -> tuple[ImageAnswer, list[Drawn]]:
-    """Scores of all labels; maps, regions and pictures of the findings over their threshold."""
-    methods = [method_named(name) for name in request.methods]
+def explain_images(
+    reads: Sequence[ReadImage], classifier: Classifier, request: JobRequest, provenance: Provenance, clock: Clock
+) -> tuple[tuple[ImageAnswer, ...], list[Drawn]]:
+    """Scores of all labels; maps, regions and pictures of the findings over their threshold, image by image.
+
+    All images of the study share the model's passes.
+    """
     with clock.step("predict"):
-        prediction = predict(read.image, classifier)
-    present = [finding for finding in prediction.findings if finding.present]
-    explanations = explain(
-        read.image,
+        predictions = [predict(read.image, classifier) for read in reads]
+    explanations = explain_batch(
+        [read.image for read in reads],
         classifier,
-        methods,
-        present,
+        [method_named(name) for name in request.methods],
+        [[finding for finding in prediction.findings if finding.present] for prediction in predictions],
         options=ExplainOptions(
             region_threshold=request.output.region_threshold, regions_per_map=request.output.regions_per_map
         ),
         timed=lambda method, seconds: clock.add(f"explain: {method}", seconds),
     )
+    answers: list[ImageAnswer] = []
+    pictures: list[Drawn] = []
+    for read, prediction, explained in zip(reads, predictions, explanations, strict=True):
+        drawn = _drawn(read, explained, classifier.card, request, clock)
+        answers.append(
+            ImageAnswer(
+                header=read.header,
+                spacing_mm=read.image.spacing_mm,
+                prediction=prediction,
+                explanations=explained,
+                pictures=tuple(picture_of(one.capture, provenance) for one in drawn),
+                warnings=(*read.warnings, *_map_warnings(explained)),
+            )
+        )
+        pictures += drawn
+    return tuple(answers), pictures
+
+
+def _drawn(
+    read: ReadImage, explanations: Sequence[Explanation], card: ModelCard, request: JobRequest, clock: Clock
+) -> list[Drawn]:
     with clock.step("draw overlays"), ThreadPoolExecutor(DRAWERS, thread_name_prefix="draw") as threads:
-        pictures = [one for each in explanations for one in _pictures(read, each, classifier.card, request)]
-        drawn = list(threads.map(lambda draw: draw(), pictures))
-    answer = ImageAnswer(
-        header=read.header,
-        spacing_mm=read.image.spacing_mm,
-        prediction=prediction,
-        explanations=explanations,
-        pictures=tuple(picture_of(one.capture, provenance) for one in drawn),
-        warnings=(*read.warnings, *_map_warnings(explanations)),
-    )
-    return answer, drawn
+        pictures = [one for each in explanations for one in _pictures(read, each, card, request)]
+        return list(threads.map(lambda draw: draw(), pictures))
 
 
 def numbered(drawn: Sequence[Drawn]) -> list[Drawn]:

@@ -15,7 +15,7 @@ from dicom_node.objects.answer import ImageAnswer, StudyAnswer, headline
 from dicom_node.objects.secondary_capture import picture_of
 from dicom_node.pipeline.building import build_objects, job_state, summarise, write_objects
 from dicom_node.pipeline.clock import Clock, Progress
-from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_image, numbered, opened
+from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_images, numbered, opened
 from dicom_node.pipeline.identity import header_of
 from dicom_node.pipeline.reading import StudyReading, read_study
 from dicom_node.pipeline.request import JobRequest, parse_request
@@ -61,13 +61,8 @@ def _answer_study(job: JobRequest, clock: Clock) -> Mapping[str, Any]:
             method_named(name)
     reading = read_study(job.files, card, clock, job.identity)
     provenance = job.provenance(card)
-    images: list[ImageAnswer] = []
-    drawn: list[Drawn] = []
-    for read in reading.images:
-        image, pictures = explain_image(read, classifier, job, provenance, clock)
-        images.append(image)
-        drawn += pictures
-    found = _study_answer(job, card, reading, tuple(images))
+    images, drawn = explain_images(reading.images, classifier, job, provenance, clock)
+    found = _study_answer(job, card, reading, images)
     return _finish(found, drawn, job, provenance, clock, (classifier.device, classifier.runtime))
 
 

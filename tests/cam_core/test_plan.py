@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cam_core.classifier import Capability, Classifier
-from cam_core.errors import ExplanationFailed
+from cam_core.errors import ExplanationFailed, OutOfMemory
 from cam_core.explanation import explain, explain_batch
 from cam_core.finding import Finding
 from cam_core.image import Image
@@ -64,6 +64,26 @@ def test_images_of_several_jobs_share_passes(
                 assert in_company.name == by_itself.name
                 scale = float(np.abs(by_itself.values).max())
                 assert np.abs(in_company.values - by_itself.values).max() <= 1e-5 * scale
+
+
+def test_a_capture_that_does_not_fit_in_memory_is_halved(
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
+    class Small(Counting):
+        def gradients(self, batch: np.ndarray, labels: list[int], *, curvature: bool = False) -> object:
+            if len(batch) > 2:
+                raise OutOfMemory(len(batch), "cpu")
+            return super().gradients(batch, labels, curvature=curvature)
+
+    small = Small(torch_classifier("layers"))
+    images = [image, turned(image), image, turned(image), image]
+    found = explain_batch(images, small, METHODS, [[finding(0)]] * 5)  # type: ignore[arg-type]
+    assert small.captures == 3
+    for one, (explanation,) in zip(images, found, strict=True):
+        (alone,) = explain(one, torch_classifier("layers"), METHODS, [finding(0)])
+        for by_itself, in_company in zip(alone.maps, explanation.maps, strict=True):
+            scale = float(np.abs(by_itself.values).max())
+            assert np.abs(in_company.values - by_itself.values).max() <= 1e-5 * scale
 
 
 def test_as_many_lists_of_findings_as_images(

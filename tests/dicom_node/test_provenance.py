@@ -14,6 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr._concepts_dict import concepts
 from pydicom.uid import UID
 
+from cam_core.classifier import Capability
+from cam_core.method import known_methods, method_named
 from dicom_node.provenance import (
     CONCEPTS,
     SERIES_NUMBERS,
@@ -119,6 +121,16 @@ def test_every_concept_is_in_the_published_tables(key: str) -> None:
 )
 def test_visual_explanation_by_method(method: str, code: str) -> None:
     assert visual_explanation(method).value == code
+
+
+@pytest.mark.parametrize("name", known_methods())
+def test_every_method_is_coded_by_what_it_weighs(name: str) -> None:
+    method = method_named(name)
+    if Capability.GRADIENTS in method.needs:
+        expected = "130403"
+    else:
+        expected = "130402" if Capability.ACTIVATIONS in method.needs else "130404"
+    assert visual_explanation(name).value == expected
 
 
 @pytest.mark.parametrize(

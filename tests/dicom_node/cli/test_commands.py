@@ -145,6 +145,17 @@ def test_models_are_listed_and_shown(site, tiny_card):
     assert "nowhere" in camnode("models", "show", tiny_card.parent / "nowhere.toml", code=1)
 
 
+def test_methods_are_listed_with_what_they_need():
+    told = camnode("methods")
+    for words in ("grad-cam++:original", "score-cam:delta", "gradients", "not negative"):
+        assert words in told
+    listed = {one["name"]: one for one in json.loads(camnode("methods", "--json"))}
+    assert listed["grad-cam"]["needs"] == ["activations", "gradients"]
+    assert listed["score-cam:delta"]["default"]
+    assert not listed["score-cam:paper"]["default"]
+    assert "CVPR 2016" in listed["cam"]["reference"]
+
+
 @pytest.mark.parametrize(
     ("of_the_card", "instead", "problem"),
     [
