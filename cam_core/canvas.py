@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from cam_core.legend import BLACK, WHITE, Block, draw_legend, fitted_text, legend_height
+from cam_core.legend import BLACK, WHITE, Block, Colour, draw_legend, fitted_text, legend_height
 from cam_core.lettering import Ink, broken, height, write
 
 TEXT_SHARE = 56
@@ -21,6 +21,10 @@ TEXT_BOUNDS = (15, 36)
 
 LEGEND_TEXTS = 17
 """Width of a legend, basic text sizes."""
+
+
+LEAST_LEGEND = 0.85
+"""In a grid the legend's basic text is at least this part of the titles': it is read on the same screen."""
 
 
 def basic_text(side: int) -> int:
@@ -58,6 +62,7 @@ class Titled:
 
     title: str
     tile: PillowImage.Image
+    colour: Colour = WHITE
 
 
 def grid(tiles: Sequence[Titled], blocks: Sequence[Block]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -70,7 +75,7 @@ def grid(tiles: Sequence[Titled], blocks: Sequence[Block]) -> tuple[NDArray[np.u
         Upper left corner of the first tile.
     """
     wide, tall = tiles[0].tile.size
-    text = basic_text(max(wide, tall) * 3 // 2)
+    text = basic_text(max(wide, tall) * 2)
     cell = max(wide, LEGEND_TEXTS * text + 2 * text)
     titles = [broken(one.title, text, cell - text) for one in tiles]
     head, gap = height(max(len(lines) for lines in titles), text) + text // 2, text // 2
@@ -78,13 +83,15 @@ def grid(tiles: Sequence[Titled], blocks: Sequence[Block]) -> tuple[NDArray[np.u
     rows = -(-(len(tiles) + 1) // columns)
     row = head + tall + gap
     room = cell - 2 * text
-    legend_text = fitted_text(blocks, (room, row - 2 * text), min(room // LEGEND_TEXTS, TEXT_BOUNDS[1]))
+    legend_text = fitted_text(
+        blocks, (room, row - 2 * text), min(room // LEGEND_TEXTS, TEXT_BOUNDS[1]), round(text * LEAST_LEGEND)
+    )
     legend_tall = legend_height(blocks, room, legend_text) + 2 * text
     canvas = PillowImage.new("RGB", (_even(columns * (cell + gap)), _even((rows - 1) * row + max(row, legend_tall))))
     draw = ImageDraw.Draw(canvas)
     for number, (one, lines) in enumerate(zip(tiles, titles, strict=True)):
         left, top = (number % columns) * (cell + gap), (number // columns) * row
-        write(draw, (left + text // 2, top + text // 4), lines, Ink(size=text, colour=WHITE))
+        write(draw, (left + text // 2, top + text // 4), lines, Ink(size=text, colour=one.colour))
         canvas.paste(one.tile, (left, top + head))
     left, top = (columns - 1) * (cell + gap), (rows - 1) * row
     draw_legend(canvas, (left + text, top + text), blocks, room, legend_text)

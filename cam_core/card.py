@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from cam_core.card_schema import CardEntry, CodeEntry, IntendedUseEntry, problems
+from cam_core.card_schema import (
+    AugmentationEntry,
+    CardEntry,
+    CodeEntry,
+    EnsembleEntry,
+    IntendedUseEntry,
+    UncertaintyEntry,
+    problems,
+)
 from cam_core.errors import CardError, DigestMismatch, ModelLoadError
-from cam_core.finding import Code, Label
+from cam_core.finding import Code, Label, UncertaintyKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,72 @@ class ActivationLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Augmentations:
+    """How far an input may be changed without a reader answering otherwise.
+
+    Every pass draws evenly from plus or minus these amounts (noise: normally), anew for each of them.
+
+    Attributes
+    ----------
+    shift : float, part of the grid's side
+        Along every axis.
+    rotation : float, degree
+        In the plane of the rows and columns, about the centre of the grid.
+    scale : float, part of the size
+        Of the rows and columns; 0.1 draws factors from 0.9 to 1.1.
+    brightness : float, display value
+    contrast : float, part of the distance from mid-grey
+    noise : float, display value
+        Standard deviation.
+    mirror_invariant : bool
+        The model answers the mirrored picture alike: each pass is mirrored left to right or not.
+    """
+
+    shift: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    noise: float = 0.0
+    mirror_invariant: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """The weights of a further model of an ensemble: absolute path, and SHA-256 in lower case hexadecimal."""
+
+    weights: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncertaintySpecification:
+    """How the uncertainty of the scores is to be found.
+
+    Attributes
+    ----------
+    kind : ``test-time-augmentation``, ``mc-dropout`` or ``ensemble``
+    passes : int
+        Answers for each picture, those of the card's own weights being one of an ensemble's.
+    level : float, 0..1
+        Of the interval.
+    seed : int
+        Of the random changes; an ensemble has none.
+    augmentations : Augmentations or None
+        None unless the kind needs them.
+    members : tuple of Member
+        Models beside the card's own, of the same runtime, architecture, input and labels; for ensembles.
+    """
+
+    kind: UncertaintyKind
+    passes: int
+    level: float
+    seed: int = 0
+    augmentations: Augmentations | None = None
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class IntendedUse:
     """For which studies the model is meant; empty lists and None mean no restriction."""
 
@@ -113,6 +187,8 @@ class ModelCard:
         Module (torch) or tensor (onnx) whose output is explained; None lets the onnx runtime find it.
     activations : ActivationLayout
         How that output is laid out.
+    uncertainty : UncertaintySpecification or None
+        None when the model's scores are to stand alone.
     """
 
     path: Path
@@ -135,6 +211,18 @@ class ModelCard:
     intended_use: IntendedUse
     training: Training
     activations: ActivationLayout = ActivationLayout()
+    uncertainty: UncertaintySpecification | None = None
+
+    @property
+    def weights_files(self) -> tuple[Path, ...]:
+        """Every file of weights that the card names: the model's own, then those of the ensemble's other members."""
+        members = self.uncertainty.members if self.uncertainty else ()
+        return (self.weights, *(member.weights for member in members))
+
+    def member_cards(self) -> tuple[ModelCard, ...]:
+        """The ensemble's other members as cards of their own, which declare no uncertainty."""
+        members = self.uncertainty.members if self.uncertainty else ()
+        return tuple(replace(self, weights=one.weights, sha256=one.sha256, uncertainty=None) for one in members)
 
 
 def load_card(path: Path) -> ModelCard:
@@ -157,8 +245,14 @@ def load_card(path: Path) -> ModelCard:
     except ValidationError as error:
         raise CardError(path, problems(error)) from error
     card = _card(path.resolve(), hashlib.sha256(encoded).hexdigest(), entry)
-    if not card.weights.is_relative_to(card.path.parent):
-        raise CardError(path, ("[model] weights: must name a file beside the card, without leaving its folder",))
+    places = ["[model]", *(f"[uncertainty] members, {number}," for number in range(1, len(card.weights_files)))]
+    outside = tuple(
+        f"{place} weights: must name a file beside the card, without leaving its folder"
+        for place, weights in zip(places, card.weights_files, strict=True)
+        if not weights.is_relative_to(card.path.parent)
+    )
+    if outside:
+        raise CardError(path, outside)
     return card
 
 
@@ -185,6 +279,22 @@ def _card(path: Path, digest: str, entry: CardEntry) -> ModelCard:
         intended_use=_intended_use(entry.intended_use),
         training=Training(data=entry.training.data, summary=entry.training.summary),
         activations=ActivationLayout(**model.activations.model_dump()),
+        uncertainty=_uncertainty(path.parent, entry.uncertainty) if entry.uncertainty else None,
+    )
+
+
+def _uncertainty(folder: Path, entry: UncertaintyEntry) -> UncertaintySpecification:
+    if isinstance(entry, EnsembleEntry):
+        members = tuple(Member(weights=(folder / one.weights).resolve(), sha256=one.sha256) for one in entry.members)
+        return UncertaintySpecification(kind=entry.kind, passes=1 + len(members), level=entry.level, members=members)
+    return UncertaintySpecification(
+        kind=entry.kind,
+        passes=entry.passes,
+        level=entry.level,
+        seed=entry.seed,
+        augmentations=Augmentations(**entry.augmentations.model_dump())
+        if isinstance(entry, AugmentationEntry)
+        else None,
     )
 
 
@@ -224,5 +334,6 @@ def verified_weights(card: ModelCard) -> bytes:
 
 
 def verify_digest(card: ModelCard) -> None:
-    """Check that the weights on disk are the ones that the card names; raises as `verified_weights` does."""
-    verified_weights(card)
+    """Check that all weights on disk are the ones that the card names; raises as `verified_weights` does."""
+    for one in (card, *card.member_cards()):
+        verified_weights(one)

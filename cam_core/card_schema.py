@@ -12,6 +12,9 @@ Text = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Years = Annotated[float, Field(ge=0, le=150)]
 
+MOST_PASSES = 64
+"""Of one picture, for the uncertainty of its scores: they stand on the critical path of a study."""
+
 
 class Entry(BaseModel):
     """A table of the card: unknown keys are errors."""
@@ -43,22 +46,11 @@ class ActivationsEntry(Entry):
         return self
 
 
-class ModelEntry(Entry):
-    """``[model]``."""
+class WeightsEntry(Entry):
+    """A file beside the card and its digest."""
 
-    name: Text
-    version: Text
-    manufacturer: Text
-    description: str = ""
-    demonstration_only: bool = False
-    runtime: Literal["torch", "onnx"]
     weights: Text
     sha256: str
-    architecture: str | None = None
-    architecture_options: dict[str, Any] = {}
-    target_layer: str | None = None
-    activations: ActivationsEntry = ActivationsEntry()
-    license: str = ""
 
     @field_validator("weights")
     @classmethod
@@ -73,6 +65,22 @@ class ModelEntry(Entry):
         if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
             raise ValueError("must be 64 hexadecimal digits")
         return sha256.lower()
+
+
+class ModelEntry(WeightsEntry):
+    """``[model]``."""
+
+    name: Text
+    version: Text
+    manufacturer: Text
+    description: str = ""
+    demonstration_only: bool = False
+    runtime: Literal["torch", "onnx"]
+    architecture: str | None = None
+    architecture_options: dict[str, Any] = {}
+    target_layer: str | None = None
+    activations: ActivationsEntry = ActivationsEntry()
+    license: str = ""
 
     @model_validator(mode="after")
     def _runtime(self) -> Self:
@@ -153,6 +161,60 @@ class TrainingEntry(Entry):
     summary: str = ""
 
 
+class AugmentationsEntry(Entry):
+    """``[uncertainty.augmentations]``: how far a picture is changed at most; see `cam_core.card.Augmentations`."""
+
+    shift: Annotated[float, Field(ge=0, le=0.25)] = 0.0
+    rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
+    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    brightness: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=0.25)] = 0.0
+    mirror_invariant: bool = False
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one augmentation is needed")
+        return self
+
+
+class SpreadEntry(Entry):
+    """What every kind of ``[uncertainty]`` has."""
+
+    level: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+
+
+class RepeatedEntry(SpreadEntry):
+    """An ``[uncertainty]`` of one model that is asked several times."""
+
+    passes: Annotated[int, Field(ge=2, le=MOST_PASSES)]
+    seed: Annotated[int, Field(ge=0, le=999_999)] = 0
+
+
+class AugmentationEntry(RepeatedEntry):
+    """``[uncertainty]`` by changed inputs."""
+
+    kind: Literal["test-time-augmentation"]
+    augmentations: AugmentationsEntry
+
+
+class DropoutEntry(RepeatedEntry):
+    """``[uncertainty]`` by random dropout."""
+
+    kind: Literal["mc-dropout"]
+
+
+class EnsembleEntry(SpreadEntry):
+    """``[uncertainty]`` by several models; the card's own is one of them."""
+
+    kind: Literal["ensemble"]
+    members: Annotated[tuple[WeightsEntry, ...], Field(strict=False, min_length=1, max_length=MOST_PASSES - 1)]
+
+
+UncertaintyEntry = Annotated[AugmentationEntry | DropoutEntry | EnsembleEntry, Field(discriminator="kind")]
+
+
 class CardEntry(Entry):
     """The whole card."""
 
@@ -162,6 +224,7 @@ class CardEntry(Entry):
     output: OutputEntry = OutputEntry()
     intended_use: IntendedUseEntry
     training: TrainingEntry = TrainingEntry()
+    uncertainty: UncertaintyEntry | None = None
 
     @field_validator("labels")
     @classmethod
@@ -172,6 +235,17 @@ class CardEntry(Entry):
         if repeated:
             raise ValueError(f"these names occur more than once: {', '.join(repeated)}")
         return labels
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        declared = self.uncertainty
+        if isinstance(declared, DropoutEntry) and self.model.runtime != "torch":
+            raise ValueError("uncertainty by mc-dropout needs the torch runtime")
+        if isinstance(declared, EnsembleEntry):
+            digests = [self.model.sha256, *(member.sha256 for member in declared.members)]
+            if _repeated(digests):  # the same weights twice would make the ensemble look surer than it is
+                raise ValueError("the members of an ensemble need weights that differ from the model's and each other")
+        return self
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
@@ -196,6 +270,10 @@ PLAIN_WORDS = {
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
+    "too_short": "needs at least {min_length}",
+    "too_long": "takes {max_length} at most",
+    "union_tag_not_found": "{discriminator} is missing",
+    "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
     "value_error": "{error}",
 }
 """What each kind of problem is called for the person who writes the card."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.card import ModelCard, verified_weights
-from cam_core.errors import ModelLoadError
+from cam_core.errors import MethodNotApplicable, ModelLoadError
 from cam_core.extension import load_named
 from cam_core.registration import Registration
 
@@ -74,8 +74,32 @@ class Numerics:
     deviation: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForwardOptions:
+    """What a caller may choose about the many passes over changed inputs; all other passes are the model's own.
+
+    Attributes
+    ----------
+    engine : ``model``, ``fused``, ``onnxruntime`` or ``compiled``
+        The model itself; its batch norms folded into its convolutions; exported to ONNX; compiled by
+        ``torch.compile``. Not every runtime has every engine.
+    precision : ``fp32``, ``bf16`` or ``fp16``
+        The lower ones compute with a converted copy of the model.
+    """
+
+    engine: Literal["model", "fused", "onnxruntime", "compiled"] = "model"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+EXACT = ForwardOptions()
+"""The model itself, as it is."""
+
+
 class Classifier(Protocol):
     """A model ready to be asked; safe to ask from several threads at once."""
+
+    members: tuple[Classifier, ...]
+    """The other members of the ensemble that the card declares; `open_classifier` sets them."""
 
     @property
     def card(self) -> ModelCard:
@@ -117,6 +141,15 @@ class Classifier(Protocol):
             When so many inputs at once don't fit; fewer may.
         """
 
+    def sampled_scores(self, batch: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+        """As `scores`, with the model's dropout at work; the same seed gives the same answer.
+
+        Raises
+        ------
+        MethodNotApplicable
+            When the model has no dropout that changes anything.
+        """
+
     def activations(self, batch: NDArray[np.float32]) -> Capture:
         """Logits and target activations of a batch."""
 
@@ -149,26 +182,49 @@ class Classifier(Protocol):
         """Weights (K, Ch) when the logits are a linear function of the globally averaged activations, else None."""
 
 
-Opener = Callable[[ModelCard, bytes, str], Classifier]
-"""From a card, its checked weights and a device to a running classifier."""
+Opener = Callable[[ModelCard, bytes, str, ForwardOptions], Classifier]
+"""From a card, its checked weights, a device and options to a running classifier."""
 
 
-def open_classifier(card: ModelCard, device: str = "auto") -> Classifier:
-    """Check the weights against the card and load them.
+def open_classifier(card: ModelCard, device: str = "auto", forward: ForwardOptions = EXACT) -> Classifier:
+    """Check the weights against the card and load them, with the other members of an ensemble.
 
     Parameters
     ----------
     card : ModelCard
     device : str
         ``auto`` (a CUDA device when there is one, else the CPU), ``cpu`` or ``cuda:N``.
+    forward : ForwardOptions
+        How the many passes over changed inputs are computed; exactly, unless told otherwise.
 
     Raises
     ------
     DigestMismatch, ModelLoadError, UnknownArchitecture, UnknownTargetLayer
+        Also when the model can't give the uncertainty that its card declares.
     """
+    opened = _opened(card, device, forward)
+    opened.members = tuple(_opened(one, device, EXACT) for one in card.member_cards())
+    _try_uncertainty(opened)
+    return opened
+
+
+def _opened(card: ModelCard, device: str, forward: ForwardOptions) -> Classifier:
     weights = verified_weights(card)
     try:
-        opened = cast(Opener, load_named(RUNTIMES[card.runtime]))
+        opener = cast(Opener, load_named(RUNTIMES[card.runtime]))
     except ImportError as error:
         raise ModelLoadError(card.weights, f"runtime {card.runtime!r} is not installed: {error}") from error
-    return opened(card, weights, device)
+    return opener(card, weights, device, forward)
+
+
+def _try_uncertainty(classifier: Classifier) -> None:
+    """Make sure before the first study that the model can do what its card declares."""
+    card = classifier.card
+    blank = np.zeros((1, card.input.channels, *card.input.grid), dtype=np.float32)
+    for one in classifier.members:
+        one.scores(blank)
+    if card.uncertainty is not None and card.uncertainty.kind == "mc-dropout":
+        try:
+            classifier.sampled_scores(blank, card.uncertainty.seed)
+        except MethodNotApplicable as error:
+            raise ModelLoadError(card.weights, f"the card declares mc-dropout, but {error.reason}") from error

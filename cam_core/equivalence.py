@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cam_core.saliency import SaliencyMap, by_map_maximum
+from cam_core.normalisation import by_map_maximum
+from cam_core.saliency import SaliencyMap
 
 EQUIVALENCE_TOLERANCE = 1e-4
 """Greatest difference of two maps, each divided by its maximum, that count as the same evidence."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cam_core.card import ModelCard
 from cam_core.classifier import Capability, Capture, Classifier
@@ -19,10 +18,16 @@ from cam_core.image import Fit, Image, Volume
 from cam_core.method import Evidence, Method, RawMaps
 from cam_core.model_input import model_input
 from cam_core.plan import gather
+from cam_core.region import Region, regions
 from cam_core.registration import Registration, library_registration
-from cam_core.saliency import MapCondition, Region, SaliencyMap, regions
+from cam_core.saliency import SaliencyMap
+from cam_core.threshold import Threshold
+from cam_core.volume_region import VolumeRegion, volume_regions
 
 Align = Literal["measured", "library"]
+
+AnyRegion = Region | VolumeRegion
+"""Of a picture's map, or of a volume's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,8 +39,8 @@ class Explanation:
     finding : Finding
     maps : tuple of SaliencyMap
         One for each method that could explain, in the order asked.
-    regions : tuple of tuple of Region
-        One tuple for each map.
+    regions : tuple of tuple of Region, or of VolumeRegion
+        One tuple for each map; the kind depends on what was explained, a picture or a volume.
     equivalent : tuple of tuple of str
         Groups of map names (`SaliencyMap.name`) whose maps are the same up to a positive factor: one piece of evidence
         shown several times. Blank maps are in no group.
@@ -45,9 +50,19 @@ class Explanation:
 
     finding: Finding
     maps: tuple[SaliencyMap, ...]
-    regions: tuple[tuple[Region, ...], ...]
+    regions: tuple[tuple[AnyRegion, ...], ...]
     equivalent: tuple[tuple[str, ...], ...]
     failures: tuple[tuple[str, str], ...]
+
+    @property
+    def planar_regions(self) -> tuple[tuple[Region, ...], ...]:
+        """The regions of each map of a picture; of a volume's maps none."""
+        return tuple(tuple(one for one in found if isinstance(one, Region)) for found in self.regions)
+
+    @property
+    def solid_regions(self) -> tuple[tuple[VolumeRegion, ...], ...]:
+        """The regions of each map of a volume; of a picture's maps none."""
+        return tuple(tuple(one for one in found if isinstance(one, VolumeRegion)) for found in self.regions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +74,14 @@ class ExplainOptions:
     align : ``measured`` or ``library``
         Where the cells of the feature layer lie on the image: where they were measured to look, or where a plain
         upsampling would put them (for comparison with other software only).
-    region_threshold : float, 0..1 exclusive
-        A region is where the map is at least this share of its maximum.
+    region_threshold : Threshold or float
+        A region is where the map reaches it; a number is a share (0..1 exclusive) of the map's maximum.
     regions_per_map : int
         The largest so many.
     """
 
     align: Align = "measured"
-    region_threshold: float = 0.5
+    region_threshold: Threshold | float = 0.5
     regions_per_map: int = 5
 
 
@@ -249,36 +264,25 @@ def _explanation(finding: Finding, index: int, made: _Made, evidence: Evidence, 
             fit=place.fit,
             registration=raw.registration or evidence.registration,
             baseline=raw.baseline,
-            condition=_condition(method, raw.values[index], evidence, index),
+            unit=method.scale.unit,
+            class_evidence=not (method.class_specific and _nil(method, evidence, index)),
         )
         for method, raw in made.done
     )
     return Explanation(
         finding=finding,
         maps=maps,
-        regions=tuple(
-            regions(
-                one,
-                threshold_fraction=place.options.region_threshold,
-                spacing_mm=place.image.spacing_mm,
-                limit=place.options.regions_per_map,
-            )
-            for one in maps
-        ),
+        regions=tuple(_regions(one, place.image, place.options) for one in maps),
         equivalent=equivalent_groups(maps),
         failures=made.failures,
     )
 
 
-def _condition(method: Method, values: NDArray[np.float32], evidence: Evidence, index: int) -> MapCondition:
-    """Whether a map says something, and if not, why."""
-    if method.class_specific and _nil(method, evidence, index):
-        return MapCondition.NO_CLASS_EVIDENCE
-    if not (values > 0).any():
-        return MapCondition.NO_POSITIVE_EVIDENCE
-    if values.min() == values.max():
-        return MapCondition.FLAT
-    return MapCondition.POSITIVE_EVIDENCE
+def _regions(saliency: SaliencyMap, image: Image | Volume, options: ExplainOptions) -> tuple[AnyRegion, ...]:
+    threshold, limit = options.region_threshold, options.regions_per_map
+    if isinstance(image, Volume):
+        return volume_regions(saliency, threshold=threshold, spacing_mm=image.spacing_mm, limit=limit)
+    return regions(saliency, threshold=threshold, spacing_mm=image.spacing_mm, limit=limit)
 
 
 def _nil(method: Method, evidence: Evidence, index: int) -> bool:

@@ -148,11 +148,16 @@ def to_grid(pixels: NDArray[np.float32], fit: Fit, pad_value: float) -> NDArray[
         raise ImageError(f"the fit is for shape {fit.source_shape}, the pixels have {pixels.shape[:axes]}")
     if pixels.ndim > axes:
         return np.stack([to_grid(pixels[..., i], fit, pad_value) for i in range(pixels.shape[-1])], axis=-1)
-    inner = [round(size * scale) for size, scale in zip(fit.source_shape, fit.scale, strict=True)]
-    place = tuple(slice(int(first), int(first) + size) for first, size in zip(fit.offset, inner, strict=True))
+    place = inside(fit)
     grid = np.full(fit.target_shape, pad_value, dtype=np.float32)
-    grid[place] = resize(np.ascontiguousarray(pixels, dtype=np.float32), inner)
+    grid[place] = resize(np.ascontiguousarray(pixels, dtype=np.float32), [one.stop - one.start for one in place])
     return grid
+
+
+def inside(fit: Fit) -> tuple[slice, ...]:
+    """The part of the grid that the picture fills, one slice an axis; the rest is border."""
+    inner = [round(size * scale) for size, scale in zip(fit.source_shape, fit.scale, strict=True)]
+    return tuple(slice(int(first), int(first) + size) for first, size in zip(fit.offset, inner, strict=True))
 
 
 def from_grid(values: NDArray[np.float32], fit: Fit, shape: Sequence[int] | None = None) -> NDArray[np.float32]:

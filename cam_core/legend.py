@@ -21,7 +21,7 @@ RED: Colour = (150, 16, 16)
 DARK: Colour = (64, 46, 0)
 RULE: Colour = (90, 90, 90)
 
-SMALLEST_TEXT = 11
+SMALLEST_TEXT = 13
 """Smallest size of the basic text, pixel; a legend that needs more height gets it."""
 
 
@@ -60,9 +60,9 @@ def legend_height(blocks: Sequence[Block], room: int, text: int) -> int:
     return sum(_block_height(block, room, text) for block in blocks) + _gap(text) * max(len(blocks) - 1, 0)
 
 
-def fitted_text(blocks: Sequence[Block], size: tuple[int, int], text: int) -> int:
-    """The largest basic text size up to `text` with which the blocks fit a (width, height) area, or the smallest."""
-    while text > SMALLEST_TEXT and legend_height(blocks, size[0], text) > size[1]:
+def fitted_text(blocks: Sequence[Block], size: tuple[int, int], text: int, least: int = SMALLEST_TEXT) -> int:
+    """The largest basic text size up to `text` with which the blocks fit a (width, height) area, or the `least`."""
+    while text > least and legend_height(blocks, size[0], text) > size[1]:
         text -= 1
     return text
 

@@ -20,7 +20,19 @@ METHODS: dict[str, str] = {
     "cam": "cam_core.methods.cam:METHODS",
     "grad-cam": "cam_core.methods.grad_cam:METHODS",
     "grad-cam++": "cam_core.methods.grad_cam_plus_plus:METHODS",
+    "hirescam": "cam_core.methods.hirescam:METHODS",
+    "layercam": "cam_core.methods.layercam:METHODS",
+    "xgrad-cam": "cam_core.methods.xgrad_cam:METHODS",
+    "shapley-cam": "cam_core.methods.shapley_cam:METHODS",
+    "finer-cam": "cam_core.methods.finer_cam:METHODS",
     "score-cam": "cam_core.methods.score_cam:METHODS",
+    "ss-cam": "cam_core.methods.ss_cam:METHODS",
+    "is-cam": "cam_core.methods.is_cam:METHODS",
+    "ablation-cam": "cam_core.methods.ablation_cam:METHODS",
+    "eigen-cam": "cam_core.methods.eigen_cam:METHODS",
+    "eigen-grad-cam": "cam_core.methods.eigen_grad_cam:METHODS",
+    "occlusion": "cam_core.methods.occlusion:METHODS",
+    "random": "cam_core.methods.random_map:METHODS",
 }
 """Name to ``"module:name"`` of a tuple of methods, the variants of one name, the default first."""
 
@@ -69,6 +81,8 @@ class Evidence:
 
     Attributes
     ----------
+    input : (C, *grid) float32
+        Normalised as the model's card says.
     activations : (Ch, *cells) float32
     labels : tuple of int
         Output index of each asked finding.
@@ -95,6 +109,7 @@ class Evidence:
         Logits (Ch, K) with each channel of the activations set to 0 in turn.
     """
 
+    input: NDArray[np.float32]
     activations: NDArray[np.float32]
     labels: tuple[int, ...]
     logits: NDArray[np.float32]

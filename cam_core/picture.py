@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.errors import OverlayError
+from cam_core.normalisation import Normalisation
 
 PALETTES = ("cividis", "inferno", "viridis", "magma", "plasma", "jet")
 """Permitted palettes. All but ``jet`` rise evenly in lightness and can be read without colour vision."""
@@ -33,12 +34,15 @@ class OverlayStyle:
         The anatomy is reduced to at most this long a side.
     demonstration_only : bool
         Whether every picture says that the model is not for clinical use.
+    normalisations : tuple of Normalisation
+        Scales that maps of several pictures share; a map for which there is none is shown on its own.
     """
 
     opacity: float = 0.40
     palette: str = "cividis"
     maximum_side: int = 2048
     demonstration_only: bool = False
+    normalisations: tuple[Normalisation, ...] = ()
 
     def __post_init__(self) -> None:
         low, high = OPACITY_BOUNDS
@@ -60,10 +64,14 @@ class OverlayPicture:
         RGB; both sizes are even.
     anatomy : (x0, y0, x1, y1) int, pixel, or None
         Where the (first) picture of the patient lies, the last two exclusive; None when there is none.
-    scale : float, picture pixel per image pixel
-        With the image's spacing this gives the picture's: ``spacing / scale``.
+    scale : (row, column) float, picture pixel per image pixel
+        With the image's spacing this gives the picture's: ``spacing / scale``. The two differ when the image's pixels
+        are not square: the picture's always are.
+    normalisations : tuple of Normalisation
+        On which scale each map is shown, in the order of the maps.
     """
 
     pixels: NDArray[np.uint8]
     anatomy: tuple[int, int, int, int] | None
-    scale: float
+    scale: tuple[float, float]
+    normalisations: tuple[Normalisation, ...] = ()

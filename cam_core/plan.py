@@ -85,16 +85,21 @@ def gather(
 def _captured(
     classifier: Classifier, batch: NDArray[np.float32], labels: Sequence[int], methods: Sequence[Method]
 ) -> tuple[Capture, str]:
-    """One pass with derivatives when a method needs them; without, and why, when the model can't give them."""
+    """One pass with derivatives when a method needs them; without, and why, when the model can't give them.
+
+    A model that has no second derivatives still gives the first.
+    """
     needed = {need for method in methods for need in method.needs}
     size = classifier.micro_batch
     if Capability.GRADIENTS not in needed:
         return _joined(in_pieces(classifier.activations, batch, size)[0]), ""
-    differentiated = partial(classifier.gradients, labels=labels, curvature=Capability.CURVATURES in needed)
-    try:
-        return _joined(in_pieces(differentiated, batch, size)[0]), ""
-    except MethodNotApplicable as error:
-        return _joined(in_pieces(classifier.activations, batch, size)[0]), error.reason
+    for curvature in (True, False) if Capability.CURVATURES in needed else (False,):
+        differentiated = partial(classifier.gradients, labels=labels, curvature=curvature)
+        try:
+            return _joined(in_pieces(differentiated, batch, size)[0]), ""
+        except MethodNotApplicable as error:
+            reason = error.reason
+    return _joined(in_pieces(classifier.activations, batch, size)[0]), reason
 
 
 def _joined(captures: Sequence[Capture]) -> Capture:
@@ -186,6 +191,9 @@ def _of_image(answers: dict[Perturbation, list[Answer]], index: int, ask: Pertur
     return answer
 
 
+ROUNDING = 16 * float(np.finfo(np.float32).eps)
+"""Logits that differ by less than this part of the largest are the same: passes of other sizes round otherwise."""
+
 HEAD_BATCH = 16
 """Ablated activations per head pass, as a multiple of the micro-batch: they are far smaller than inputs."""
 
@@ -194,7 +202,8 @@ def ablated_scores(classifier: Classifier, subject: Subject, logits: NDArray[np.
     """Logits (Ch, K) with each channel of the target layer set to 0 in turn.
 
     In closed form for a head of global average pooling and one linear layer, ``y_c - W[c, k] * mean(A_k)``; otherwise
-    the head alone is run. Channels that are 0 everywhere change nothing and cost no pass.
+    the head alone is run. Channels that are 0 everywhere change nothing and cost no pass. A change within `ROUNDING` is
+    none: its logit is the image's own.
     """
     planes = subject.activations.reshape(len(subject.activations), -1)
     weights = classifier.head_weights()
@@ -208,7 +217,9 @@ def ablated_scores(classifier: Classifier, subject: Subject, logits: NDArray[np.
         size = classifier.micro_batch * HEAD_BATCH
         run = partial(classifier.head_scores, subject.input[None])
         found[alive] = scored(run, _without(subject.activations, alive, size), size)
-    return found
+    same = np.abs(found - logits) <= ROUNDING * np.abs(logits).max()
+    unchanged: NDArray[np.float32] = np.where(same, logits, found)
+    return unchanged
 
 
 def _without(activations: NDArray[np.float32], channels: NDArray[np.intp], most: int) -> Iterator[NDArray[np.float32]]:

@@ -10,27 +10,36 @@ from cam_core.classifier import Classifier
 from cam_core.errors import ExplanationFailed
 from cam_core.finding import Finding, Prediction
 from cam_core.image import Image, Volume
-from cam_core.model_input import model_input
+from cam_core.model_input import fitted, normalised
+from cam_core.uncertainty import uncertainties
 
 
 def predict(image: Image | Volume, classifier: Classifier) -> Prediction:
-    """Ask a classifier about an image.
+    """Ask a classifier about an image, and again as its card says to learn how far its scores vary.
+
+    Scores and probabilities are those of the plain model on the plain image, whatever the card declares.
 
     Raises
     ------
     ImageError, ModelLoadError
+    MethodNotApplicable
+        When the card declares passes that the model can't make.
     ExplanationFailed
         When the model answers something that is not a number.
     """
-    batch, _ = model_input(image, classifier.card.input)
-    logits = classifier.scores(batch)[0].astype(np.float64)
+    picture = fitted(image, classifier.card.input)
+    logits = classifier.scores(normalised(picture.values, classifier.card.input))[0].astype(np.float64)
     if not np.isfinite(logits).all():
         raise ExplanationFailed("classifier", "the model's scores are not finite numbers")
     return Prediction(
         findings=tuple(
-            Finding(label=label, logit=float(logit), probability=float(probability))
-            for label, logit, probability in zip(
-                classifier.card.labels, logits, probabilities(logits, classifier.card), strict=True
+            Finding(label=label, logit=float(logit), probability=float(probability), uncertainty=uncertainty)
+            for label, logit, probability, uncertainty in zip(
+                classifier.card.labels,
+                logits,
+                probabilities(logits, classifier.card),
+                uncertainties(picture, classifier),
+                strict=True,
             )
         )
     )

@@ -77,8 +77,11 @@ def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Regist
 
     Notes
     -----
-    Cells near the border are left out: padding cuts their field and pulls the centroid inwards. What little of that
-    remains is symmetric about the middle, so a whole pitch is restored by `PITCH_TOLERANCE` and the start refitted.
+    Cells near the border are left out: padding cuts their field and pulls the centroid inwards. So do fields that span
+    the whole input (attention, gates by global averages): part of their energy lies about its middle. Both leave the
+    centroid where it is for a cell that looks at the very middle of the input: the line is right there and only too
+    flat. So the pitch is that of fields that lie inside the input, else that of cells which divide it evenly, if they
+    do, and only then that of the centroids.
     """
     places = list(zip(*(_interior(count) for count in cells), strict=True))
     probes = [
@@ -111,15 +114,33 @@ def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) 
     assumed = size / count
     if index.size == 0:
         return (assumed - 1) / 2, assumed
+    middles = fields[answered, 1:].mean(axis=1)
+    inside = np.isfinite(middles)
+    slope = _slope(index, centre, assumed)
+    if len(set(index[inside])) > 1:
+        step = _pitch(_slope(index[inside], middles[inside], assumed))
+    else:
+        step = assumed if assumed.is_integer() else _pitch(slope)
+    if not inside.any() and slope > 0:
+        middle = (size - 1) / 2
+        return float(middle - step * (index.mean() + (middle - centre.mean()) / slope)), step
+    return _agreed(centre - step * index, (middles - step * index)[inside], step), step
+
+
+def _slope(index: NDArray[np.float64], centre: NDArray[np.float64], assumed: float) -> float:
+    """That of the line through the points, by least squares; the assumed one through a single point."""
     spread = index - index.mean()
     power = float((spread**2).sum())
-    step = float((spread * centre).sum() / power) if power > 0 else assumed
-    whole = round(step)
-    if whole >= 1 and abs(step - whole) <= PITCH_TOLERANCE * whole:
-        step = float(whole)
-    starts = centre - step * index
-    middles = fields[answered, 1:].mean(axis=1) - step * index
-    return _agreed(starts, middles[np.isfinite(middles)], step), step
+    return float((spread * centre).sum() / power) if power > 0 else assumed
+
+
+def _pitch(slope: float) -> float:
+    """The slope, or a whole number near it: of several the one with most twos in it, of which strides are made."""
+    whole = range(max(1, round(slope / (1 + PITCH_TOLERANCE))), round(slope / (1 - PITCH_TOLERANCE)) + 1)
+    near = [number for number in whole if abs(slope - number) <= PITCH_TOLERANCE * number]
+    if not near:
+        return slope
+    return float(max(near, key=lambda number: (number & -number, -abs(slope - number))))
 
 
 def _agreed(starts: NDArray[np.float64], middles: NDArray[np.float64], step: float) -> float:
@@ -153,7 +174,17 @@ def cells_on_picture(
     values: NDArray[np.float32], registration: Registration, fit: Fit, shape: Sequence[int]
 ) -> NDArray[np.float32]:
     """Spread cell values (..., *cells) over a picture of `shape` that covers the source image; see `cells_on_grid`."""
-    return sample_linear(values, _in_cells(grid_positions(fit, shape), registration))
+    return sample_linear(values, cell_positions(registration, fit, shape))
+
+
+def cell_positions(registration: Registration, fit: Fit, shape: Sequence[int]) -> list[NDArray[np.float64]]:
+    """Where the pixel centres of a picture of `shape` that covers the source image lie among the cells, on each axis.
+
+    Returns
+    -------
+    one (n,) float64 an axis, cell index (0.0 is the centre of the first cell, whatever the edges)
+    """
+    return _in_cells(grid_positions(fit, shape), registration)
 
 
 def _in_cells(pixels: Sequence[NDArray[np.float64]], registration: Registration) -> list[NDArray[np.float64]]:

@@ -78,13 +78,17 @@ CONCEPTS: Final[Mapping[str, Concept]] = MappingProxyType(
         "artificial intelligence": _DCM.ArtificialIntelligence,
         "processing equipment": _DCM.ProcessingEquipment,
         "acquisition equipment": _DCM.AcquisitionEquipment,
-        # measurements of a region and the scores of an image (TID 1410, CID 217, 219, 240, 6048)
+        # measurements of a region and the scores of an image (TID 310, 1410, CID 217, 219, 225, 240, 6048, 7464)
         "certainty": _DCM.CertaintyOfFinding,
         "class activation": _DCM.ClassActivation,
         "gradient-weighted class activation": _DCM.GradientWeightedClassActivation,
         "saliency": _DCM.Saliency,
         "area": _SCT.Area,
         "maximum": _SCT.Maximum,
+        "derivation": _DCM.Derivation,
+        "standard deviation": _SCT.StandardDeviation,
+        "below": _SCT.RangeOfLowerMeasurementUncertainty,
+        "above": _SCT.RangeOfUpperMeasurementUncertainty,
         "mean": _SCT.Mean,
         "outline": _DCM.Outline,
         "threshold": _DCM.ThresholdValue,

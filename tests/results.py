@@ -12,10 +12,11 @@ from pydicom.dataset import Dataset
 
 from cam_core.card import InputSpecification, IntendedUse, ModelCard, Training
 from cam_core.explanation import Explanation
-from cam_core.finding import Code, Finding, Label, Prediction
+from cam_core.finding import Code, Finding, Label, Prediction, Uncertainty
 from cam_core.image import Image, fit_to, grey
 from cam_core.registration import Registration
-from cam_core.saliency import SaliencyMap, regions
+from cam_core.region import regions
+from cam_core.saliency import SaliencyMap
 from dicom_node.objects import measurement_report, secondary_capture, summary_report
 from dicom_node.objects.answer import ImageAnswer, StudyAnswer
 from dicom_node.objects.secondary_capture import Capture
@@ -24,7 +25,8 @@ from dicom_node.reading import read_header, read_image
 
 NODULE = Label(name="Nodule", code=Code(value="27925004", scheme="SCT", meaning="Nodule"), threshold=0.5)
 EFFUSION = Label(name="Effusion", code=Code(value="60046008", scheme="SCT", meaning="Pleural effusion"), threshold=0.5)
-FOUND = Finding(label=NODULE, logit=1.93, probability=0.873, uncertainty=0.05)
+SPREAD = Uncertainty(kind="test-time-augmentation", passes=16, mean=0.861, sd=0.024, low=0.793, high=0.912, level=0.95)
+FOUND = Finding(label=NODULE, logit=1.93, probability=0.873, uncertainty=SPREAD)
 NOT_FOUND = Finding(label=EFFUSION, logit=-2.2, probability=0.1)
 
 CARD = ModelCard(

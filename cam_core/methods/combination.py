@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cam_core.errors import MethodNotApplicable
+from cam_core.method import Evidence
+
 
 def weighted_sum(weights: NDArray[np.floating], activations: NDArray[np.float32]) -> NDArray[np.float32]:
     """``M_l = sum_k w_lk * A_k`` for each finding l, summed in double precision.
@@ -37,3 +40,16 @@ def positive_sum(weights: NDArray[np.floating], activations: NDArray[np.float32]
 def flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The cells of (..., Ch, *cells) in one last axis, given that channels stand at axis 1: (L, Ch, P)."""
     return values.reshape(*values.shape[:2], -1)
+
+
+def flat_gradients(evidence: Evidence, method: str) -> NDArray[np.float32]:
+    """Gradients (L, Ch, P) of the asked logits.
+
+    Raises
+    ------
+    MethodNotApplicable
+        When there are none.
+    """
+    if evidence.gradients is None:
+        raise MethodNotApplicable(method, "there are no gradients")
+    return flat(evidence.gradients)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cam_core.classifier import Capability
-from cam_core.errors import MethodNotApplicable
 from cam_core.method import Evidence, Method, RawMaps, Scale
-from cam_core.methods.combination import flat, positive_sum
+from cam_core.methods.combination import flat_gradients, positive_sum
 
 
 def grad_cam(evidence: Evidence) -> RawMaps:
@@ -15,9 +14,7 @@ def grad_cam(evidence: Evidence) -> RawMaps:
 
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
-    if evidence.gradients is None:
-        raise MethodNotApplicable("grad-cam", "there are no gradients")
-    weights = flat(evidence.gradients).mean(axis=2, dtype=np.float64)
+    weights = flat_gradients(evidence, "grad-cam").mean(axis=2, dtype=np.float64)
     return RawMaps(values=positive_sum(weights, evidence.activations))
 
 

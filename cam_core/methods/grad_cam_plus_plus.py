@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.classifier import Capability
-from cam_core.errors import MethodNotApplicable
 from cam_core.method import Evidence, Method, RawMaps, Scale
-from cam_core.methods.combination import flat, positive_sum
+from cam_core.methods.combination import flat_gradients, positive_sum
 
 REFERENCE = (
     "Chattopadhay A et al. Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional "
@@ -36,23 +35,28 @@ def original(evidence: Evidence) -> RawMaps:
 
 
 def _maps(evidence: Evidence, *, normalise: bool) -> RawMaps:
-    if evidence.gradients is None:
-        raise MethodNotApplicable("grad-cam++", "there are no gradients")
+    gradients = flat_gradients(evidence, "grad-cam++")
     sums = evidence.activations.reshape(len(evidence.activations), -1).sum(axis=1, dtype=np.float64)
-    weights = _weights(flat(evidence.gradients).astype(np.float64), sums[:, None], normalise=normalise)
-    return RawMaps(values=positive_sum(weights, evidence.activations))
+    weights = [_weights(one, sums[:, None], normalise=normalise) for one in gradients]
+    return RawMaps(values=positive_sum(np.stack(weights), evidence.activations))
 
 
-def _weights(gradient: NDArray[np.float64], sums: NDArray[np.float64], *, normalise: bool) -> NDArray[np.float64]:
-    """Channel weights (L, Ch) from gradients (L, Ch, P) and the planes' sums (Ch, 1)."""
-    divisor = 2 + sums * gradient
-    usable = (gradient != 0) & (divisor != 0)
-    alpha = np.divide(1.0, divisor, out=np.zeros_like(divisor), where=usable)
-    positive = np.maximum(gradient, 0)
+def _weights(gradients: NDArray[np.float32], sums: NDArray[np.float64], *, normalise: bool) -> NDArray[np.float64]:
+    """Channel weights (Ch,) from the gradients (Ch, P) of one finding and the planes' sums (Ch, 1).
+
+    Only cells with positive gradient count, so ``2 + S_A g`` can cancel only where S_A is negative: then, and only
+    then, single precision would not do. One finding at a time stays in the processor's cache.
+    """
+    positive: NDArray[np.floating] = np.maximum(gradients, np.float32(0))
+    totals: NDArray[np.floating] = sums.astype(np.float32)
+    if sums.min() < 0:
+        positive, totals = positive.astype(np.float64), sums
+    divisors = 2 + totals * positive
+    divisors[divisors == 0] = np.inf
+    weights: NDArray[np.float64] = (positive / divisors).sum(axis=1, dtype=np.float64)
     if normalise:
-        total = np.where(positive > 0, alpha, 0.0).sum(axis=2, keepdims=True)
-        alpha /= np.where(total == 0, 1.0, total)
-    weights: NDArray[np.float64] = (alpha * positive).sum(axis=2)
+        shares = ((positive > 0) / divisors).sum(axis=1, dtype=np.float64)
+        weights /= np.where(shares == 0, 1.0, shares)
     return weights
 
 
@@ -61,7 +65,7 @@ METHODS = tuple(
         name="grad-cam++",
         title="Grad-CAM++",
         variant=variant,
-        family="gradient squared",
+        family="positive gradient",
         needs=frozenset({Capability.ACTIVATIONS, Capability.GRADIENTS}),
         scale=Scale(signed=False, unit="logit"),
         reference=REFERENCE,

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 from cam_core.classifier import Capability
 from cam_core.method import Evidence, Method, RawMaps, Scale
-from cam_core.methods.combination import positive_sum
-from cam_core.methods.masking import BASELINE, PlaneMasks, masked_scores
+from cam_core.methods.combination import weighted_sum
+from cam_core.methods.masking import BASELINE, PlaneMasks, channel_maps, channel_softmax, masked_scores
+from cam_core.methods.score_cam_clustered import METHOD as CLUSTERED
+from cam_core.registration import cells_on_grid, input_registration
 
 REFERENCE = (
     "Wang H et al. Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks. CVPR Workshops 2020"
@@ -34,7 +37,7 @@ def delta(evidence: Evidence) -> RawMaps:
     """
     masked = masked_scores(evidence, MASKS)
     gains = masked.scores.astype(np.float64) - masked.baseline
-    return _maps(evidence, np.where(np.isnan(gains), 0.0, gains))
+    return RawMaps(values=channel_maps(evidence, np.where(np.isnan(gains), 0.0, gains)), baseline=BASELINE)
 
 
 def paper(evidence: Evidence) -> RawMaps:
@@ -43,23 +46,32 @@ def paper(evidence: Evidence) -> RawMaps:
     Wang et al. 2020, algorithm 1: the softmax runs over the channels that make a mask. Subtracting the baseline has no
     effect inside it, all weights are positive, and how specific they are depends on the scale of the logits.
     """
-    return _maps(evidence, channel_softmax(masked_scores(evidence, MASKS).scores))
+    weights = channel_softmax(masked_scores(evidence, MASKS).scores)
+    return RawMaps(values=channel_maps(evidence, weights), baseline=BASELINE)
 
 
-def channel_softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax over the channels (Ch, K) that made a mask; 0 for those that made none (NaN)."""
-    wide = scores.astype(np.float64)
-    powers = np.where(np.isnan(wide), 0.0, np.exp(wide - np.nanmax(wide, axis=0, keepdims=True)))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=0, keepdims=True)
-    return shares
+def original(evidence: Evidence) -> RawMaps:
+    """``alpha_k = p_c(X * U(A_k))``, ``L_c = ReLU(sum_k alpha_k * U(A_k))``, on the model's own grid.
+
+    This is what the authors' published code does: the probability itself is the weight, without any baseline, and
+    planes are joined after they have been spread over the input, before they are brought to 0..1. p_c is the softmax
+    over the labels as in that code, or the sigmoid where the model's card says that its labels don't exclude each
+    other. Spreading is linear, so the joined plane is spread here.
+    """
+    chances = _probabilities(masked_scores(evidence, MASKS).scores.astype(np.float64), evidence)
+    weights = np.where(np.isnan(chances), 0.0, chances)[:, list(evidence.labels)].T
+    joined = weighted_sum(weights, evidence.activations)
+    values = np.maximum(cells_on_grid(joined, evidence.registration, evidence.grid), np.float32(0))
+    return RawMaps(values=values, registration=input_registration(evidence.grid))
 
 
-def _maps(evidence: Evidence, weights: NDArray[np.float64]) -> RawMaps:
-    """Maps from channel weights (Ch, K)."""
-    return RawMaps(values=positive_sum(weights[:, list(evidence.labels)].T, evidence.activations), baseline=BASELINE)
+def _probabilities(logits: NDArray[np.float64], evidence: Evidence) -> NDArray[np.float64]:
+    """Probabilities of logits (n, K) by the model's own last step."""
+    found: NDArray[np.float64] = expit(logits) if evidence.activation == "sigmoid" else softmax(logits, axis=1)
+    return found
 
 
-METHODS = tuple(
+_OF_ALL_CHANNELS = tuple(
     Method(
         name="score-cam",
         title="Score-CAM",
@@ -74,5 +86,8 @@ METHODS = tuple(
     for variant, maps, unit in (
         ("delta", delta, "logit times activation"),
         ("paper", paper, "activation, as a weighted mean of channels"),
+        ("original", original, "probability times activation"),
     )
 )
+
+METHODS = (*_OF_ALL_CHANNELS, CLUSTERED)

@@ -21,11 +21,16 @@ BATCH = 16
 ROUNDS = 4
 """Noise inputs."""
 
+SILENCE = 1e-8
+"""Part of the greatest energy below which an answer is rounding."""
+
 
 def difference_fields(
     activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], probes: Sequence[Probe]
 ) -> NDArray[np.float64]:
-    """Centroids (n, axes, 3) of the probed cells, as `cam_core.registration.measure` asks for them; no exact extents.
+    """Fields (n, axes, 3) of the probed cells, as `cam_core.registration.measure` asks for them.
+
+    Their first and last pixels are those of the strips that they reach.
 
     A strip of rows (or columns) of a noise input is changed by random signs; the expected square of a cell's answer is
     the sum of its squared gradient over the strip, so the answers of all strips give the marginal of the squared
@@ -43,19 +48,28 @@ def difference_fields(
     energy = [_marginals(activations, shape, 2 + axis) for axis in range(axes)]
     found = np.full((len(probes), axes, 3), np.nan)
     for index, probe in enumerate(probes):
-        for axis, (weights, centres) in enumerate(energy):
-            own = np.moveaxis(weights, 0, -1)[probe.cell]
-            if own.sum() > 0:
-                found[index, axis, 0] = float((own * centres).sum() / own.sum())
+        for axis, (weights, edges) in enumerate(energy):
+            found[index, axis] = _extent(np.moveaxis(weights, 0, -1)[probe.cell], edges)
     return found
+
+
+def _extent(own: NDArray[np.float64], edges: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Centroid, first and last pixel of a cell's energy in strips between `edges`."""
+    total = own.sum()
+    if total <= 0:
+        return np.full(3, np.nan)
+    reached = np.flatnonzero(own > SILENCE * own.max())
+    first, last = float(edges[reached[0]]), float(edges[reached[-1] + 1] - 1)
+    if reached[0] == 0 or reached[-1] == own.size - 1:
+        first = last = np.nan
+    return np.array([(own * (edges[:-1] + edges[1:] - 1) / 2).sum() / total, first, last])
 
 
 def _marginals(
     activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], axis: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energy (strip, *cells) of every cell's answer to each strip along an input axis, and the strips' centres."""
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Energy (strip, *cells) of every cell's answer to each strip along an input axis, and the strips' edges."""
     edges = np.linspace(0, shape[axis], min(STRIPS, shape[axis]) + 1).round().astype(int)
-    centres = (edges[:-1] + edges[1:] - 1) / 2
     total: NDArray[np.float64] = np.zeros(1)
     for number in range(ROUNDS):
         source = np.random.default_rng(number)
@@ -63,12 +77,12 @@ def _marginals(
         signs = (STEP * source.choice((-1.0, 1.0), shape)).astype(np.float32)
         still = activations(noise)
         answers = []
-        for first in range(0, len(centres), BATCH):
+        for first in range(0, len(edges) - 1, BATCH):
             strips = list(zip(edges[first : first + BATCH], edges[first + 1 : first + BATCH + 1], strict=False))
             answers.append(activations(_changed(noise, signs, axis, strips)) - still)
         squares = np.square(np.concatenate(answers).astype(np.float64)).sum(axis=1)
         total = total + squares
-    return total, centres
+    return total, edges
 
 
 def _changed(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, numpy_helper, shape_inference
+from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from cam_core.card import ModelCard
 from cam_core.errors import ModelLoadError, UnknownTargetLayer
@@ -30,6 +31,9 @@ class OnnxPlan:
     ----------
     encoded : bytes
         The model with logits and target as its outputs.
+    head_encoded : bytes
+        The part after the target as a model of its own: from the target (and the input, unless `separable`) to the
+        logits.
     input : str
     logits, target : str
         Tensor names.
@@ -41,9 +45,12 @@ class OnnxPlan:
         Whether the head hangs on the target alone.
     constants : dict
         Initialisers by name.
+    bytes_per_input : int, byte
+        Tensors alive at a time for one input, at most.
     """
 
     encoded: bytes
+    head_encoded: bytes
     input: str
     logits: str
     target: str
@@ -52,6 +59,7 @@ class OnnxPlan:
     head: tuple[NodeProto, ...]
     separable: bool
     constants: dict[str, NDArray[np.generic]]
+    bytes_per_input: int
 
 
 def plan(card: ModelCard, weights: bytes) -> OnnxPlan:
@@ -67,24 +75,28 @@ def plan(card: ModelCard, weights: bytes) -> OnnxPlan:
     """
     model = _parsed(card.weights, weights)
     graph_input, batch = _checked_input(card, model)
-    producers = {name: node for node in model.graph.node for name in node.output}
+    producers = {name: node for node in model.graph.node for name in node.output if name}
     logits = _logits(model.graph.output[0].name, producers)
     needed = _ancestors(logits, producers, frozenset())
     ordered = [node for node in model.graph.node if id(node) in needed]
-    target = _target(card, model, ordered, producers, graph_input)
+    shapes = _shapes(card, model, graph_input, batch or 1)
+    target = _target(card, shapes, ordered, logits, graph_input)
     head_ids = _ancestors(logits, producers, frozenset({target}))
     trunk_ids = _ancestors(target, producers, frozenset())
     head = tuple(node for node in ordered if id(node) in head_ids)
+    separable = not _reads(head, graph_input)
     return OnnxPlan(
         encoded=_with_outputs(model, (logits, target)),
+        head_encoded=_head_model(model, head, (target,) if separable else (target, graph_input), logits),
         input=graph_input,
         logits=logits,
         target=target,
         fixed_batch=batch,
         trunk=tuple(node for node in model.graph.node if id(node) in trunk_ids),
         head=head,
-        separable=not _reads(head, graph_input),
+        separable=separable,
         constants={one.name: numpy_helper.to_array(one) for one in model.graph.initializer},
+        bytes_per_input=_most_alive(ordered, shapes) // (batch or 1),
     )
 
 
@@ -107,10 +119,12 @@ def _checked_input(card: ModelCard, model: onnx.ModelProto) -> tuple[str, int | 
         raise ModelLoadError(card.weights, f"has {len(inputs)} inputs, one picture is expected")
     kind = inputs[0].type.tensor_type
     sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim]
-    wanted = (card.input.channels, card.input.rows, card.input.columns)
-    fits = len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True))
+    wanted = (card.input.channels, *card.input.grid)
+    fits = len(sizes) == len(wanted) + 1 and all(
+        size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True)
+    )
     if kind.elem_type != TensorProto.FLOAT or not fits:
-        raise ModelLoadError(card.weights, f"its input is not float32 (N, {wanted[0]}, {wanted[1]}, {wanted[2]})")
+        raise ModelLoadError(card.weights, f"its input is not float32 (N, {', '.join(map(str, wanted))})")
     return inputs[0].name, sizes[0] or None
 
 
@@ -127,6 +141,16 @@ def _logits(output: str, producers: dict[str, NodeProto]) -> str:
     return output
 
 
+def _read_by(node: NodeProto) -> Iterator[str]:
+    """Names that a node reads, also those that a graph inside it takes from outside."""
+    yield from (str(name) for name in node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (str(one.name) for one in graph.output)
+            for inner in graph.node:
+                yield from _read_by(inner)
+
+
 def _ancestors(tensor: str, producers: dict[str, NodeProto], stop: frozenset[str]) -> set[int]:
     """Identities of the nodes that a tensor needs, not going beyond the tensors in `stop`."""
     found: set[int] = set()
@@ -137,31 +161,32 @@ def _ancestors(tensor: str, producers: dict[str, NodeProto], stop: frozenset[str
         if name in stop or node is None or id(node) in found:
             continue
         found.add(id(node))
-        waiting.extend(node.input)
+        waiting.extend(_read_by(node))
     return found
 
 
 def _reads(nodes: Iterable[NodeProto], tensor: str) -> bool:
     """Whether any of the nodes takes the graph's input, so that the way to it leads past the target."""
-    return any(tensor in node.input for node in nodes)
+    return any(tensor in _read_by(node) for node in nodes)
 
 
 def _target(
-    card: ModelCard, model: onnx.ModelProto, ordered: list[NodeProto], producers: dict[str, NodeProto], graph_input: str
+    card: ModelCard, shapes: dict[str, tuple[int, ...]], ordered: list[NodeProto], logits: str, graph_input: str
 ) -> str:
     """The tensor that the card names, or the last feature planes before the head."""
     if card.target_layer:
-        return _named(card.target_layer, producers, ordered)
-    planes = _feature_planes(card, model, graph_input)
-    found = [str(name) for node in reversed(ordered) for name in node.output if name in planes]
+        return _named(card.target_layer, ordered)
+    names = [str(name) for node in reversed(ordered) for name in node.output]
+    found = [name for name in names if name in shapes and _are_planes(shapes[name], card)]
+    producers = {name: node for node in ordered for name in node.output}
     for name in found:
-        logits_needs = _ancestors(_logits(model.graph.output[0].name, producers), producers, frozenset({name}))
-        if not _reads((node for node in ordered if id(node) in logits_needs), graph_input):
+        behind = _ancestors(logits, producers, frozenset({name}))
+        if not _reads((node for node in ordered if id(node) in behind), graph_input):
             return name
     raise UnknownTargetLayer("", tuple(found))
 
 
-def _named(name: str, producers: dict[str, NodeProto], ordered: list[NodeProto]) -> str:
+def _named(name: str, ordered: list[NodeProto]) -> str:
     """A tensor by its own name or by that of the node that makes it."""
     tensors = tuple(str(output) for node in ordered for output in node.output)
     if name in tensors:
@@ -169,29 +194,48 @@ def _named(name: str, producers: dict[str, NodeProto], ordered: list[NodeProto])
     for node in ordered:
         if node.name == name:
             return str(node.output[0])
-    raise UnknownTargetLayer(name, tensors[-12:])
+    raise UnknownTargetLayer(name, tuple(str(node.name) for node in ordered if node.name) + tensors)
 
 
-def _feature_planes(card: ModelCard, model: onnx.ModelProto, graph_input: str) -> set[str]:
-    """Names of all tensors (N, Ch, h, w) with more than one cell, by ONNX's shape inference at the card's size."""
+def _are_planes(shape: tuple[int, ...], card: ModelCard) -> bool:
+    """Whether a tensor is laid out as the card says the target is, with more than one cell."""
+    laid, axes = card.activations, len(card.input.grid)
+    if laid.layout == "tokens":
+        return len(shape) == 3 and shape[1] == laid.prefix_tokens + prod(laid.token_grid)
+    cells = shape[1:-1] if laid.layout == "channels-last" else shape[2:]
+    return len(shape) == axes + 2 and prod(cells) > 1
+
+
+def _shapes(card: ModelCard, model: onnx.ModelProto, graph_input: str, batch: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of all float tensors whose size is known, by ONNX's shape inference at the card's size."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     for one in sized.graph.input:
         if one.name == graph_input:
-            for axis, size in zip(
-                one.type.tensor_type.shape.dim,
-                (1, card.input.channels, card.input.rows, card.input.columns),
-                strict=True,
-            ):
+            sizes = (batch, card.input.channels, *card.input.grid)
+            for axis, size in zip(one.type.tensor_type.shape.dim, sizes, strict=True):
                 axis.dim_value = size
     del sized.graph.value_info[:]
     inferred = shape_inference.infer_shapes(sized, data_prop=True)
-    planes = set()
-    for one in inferred.graph.value_info:
-        sizes = [axis.dim_value for axis in one.type.tensor_type.shape.dim]
-        if len(sizes) == 4 and sizes[2] * sizes[3] > 1:
-            planes.add(one.name)
-    return planes
+    shapes = {}
+    for one in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        kind = one.type.tensor_type
+        known = tuple(axis.dim_value for axis in kind.shape.dim)
+        if kind.elem_type == TensorProto.FLOAT and known and all(known):
+            shapes[one.name] = known
+    return shapes
+
+
+def _most_alive(ordered: list[NodeProto], shapes: dict[str, tuple[int, ...]]) -> int:
+    """Bytes of float tensors that are alive at a time when the nodes run one after the other; sizes not known are 0."""
+    last = {name: index for index, node in enumerate(ordered) for name in _read_by(node)}
+    alive = most = 0
+    for index, node in enumerate(ordered):
+        alive += sum(4 * prod(shapes.get(name, (0,))) for name in node.output)
+        most = max(most, alive)
+        done = {name for name in _read_by(node) if last[name] == index}
+        alive -= sum(4 * prod(shapes[name]) for name in done if name in shapes)
+    return most
 
 
 def _with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> bytes:
@@ -200,6 +244,33 @@ def _with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> bytes:
     changed.CopyFrom(model)
     del changed.graph.output[:]
     for name in dict.fromkeys(names):
-        changed.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        changed.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     encoded: bytes = changed.SerializeToString()
     return encoded
+
+
+def _head_model(model: onnx.ModelProto, head: tuple[NodeProto, ...], inputs: tuple[str, ...], logits: str) -> bytes:
+    """The head's nodes as a model from `inputs` to the logits."""
+    used = {name for node in head for name in _read_by(node)}
+    kinds = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs]
+    graph = helper.make_graph(
+        [_without_outputs(node, inputs) for node in head],
+        "head",
+        kinds,
+        [helper.make_tensor_value_info(logits, TensorProto.FLOAT, None)],
+        [one for one in model.graph.initializer if one.name in used],
+    )
+    made = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
+    made.ir_version = model.ir_version
+    encoded: bytes = made.SerializeToString()
+    return encoded
+
+
+def _without_outputs(node: NodeProto, names: tuple[str, ...]) -> NodeProto:
+    """A node whose outputs of these names, which are given from outside, go nowhere."""
+    if not set(node.output) & set(names):
+        return node
+    changed = NodeProto()
+    changed.CopyFrom(node)
+    changed.output[:] = [f"{name} of the input" if name in names else name for name in node.output]
+    return changed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,12 +13,18 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from cam_core.card import ModelCard
-from cam_core.classifier import Capability, Capture, Numerics
-from cam_core.errors import ModelLoadError, OutOfMemory, UnknownArchitecture, UnknownTargetLayer
+from cam_core.classifier import EXACT, Capability, Capture, Classifier, ForwardOptions, Numerics
+from cam_core.errors import MethodNotApplicable, ModelLoadError, UnknownArchitecture, UnknownTargetLayer
 from cam_core.extension import load_named, table_with_entry_points
 from cam_core.registration import Probe, Registration, gradient_field, measure
+from cam_core.runtimes.derivative import derivative
+from cam_core.runtimes.dropout import DropoutTap
+from cam_core.runtimes.engines import PRECISIONS, Pass, deviation, open_engine
 from cam_core.runtimes.layout import from_planes, to_planes
 from cam_core.runtimes.linear_head import linear_head
+from cam_core.runtimes.memory import enough_memory, footprint, micro_batch, out_of_memory
+from cam_core.runtimes.once import Once
+from cam_core.runtimes.private_copy import arranged, private_copy
 from cam_core.runtimes.tap import Tap
 
 ENTRY_POINT_GROUP = "camnode.architectures"
@@ -30,6 +34,12 @@ ARCHITECTURES: dict[str, str] = {
 }
 """Name to ``"module:name"`` of a function from options to a module whose forward gives logits (N, K)."""
 
+MODEL_FAULTS = (RuntimeError, TypeError, ValueError, IndexError)
+"""What a module's own code raises when its input isn't to its taste."""
+
+SAME = 1e-4
+"""Relative difference of logits that two ways to the same answer may have."""
+
 
 class TorchClassifier:
     """A torch module with its card; see `cam_core.classifier.Classifier`.
@@ -38,46 +48,86 @@ class TorchClassifier:
     ----------
     card : ModelCard
     module : nn.Module
-        Stays as it is: its structure is copied, its weights are shared and never written to. It may be in training
-        mode, frozen, of lower precision or made under ``inference_mode``.
+        Stays as it is: its structure is copied, its weights are never written to (and shared, but for those that are
+        laid out anew). It may be in training mode, frozen, of lower precision or made under ``inference_mode``.
     device : str
+    forward : ForwardOptions
+        How `perturbed_scores` computes.
 
     Raises
     ------
     ModelLoadError
-        When the module can't be copied.
-    UnknownTargetLayer, UnusableTargetLayer
+        When the module can't be copied, or there is no such engine for it.
+    UnknownTargetLayer
     """
 
-    def __init__(self, card: ModelCard, module: nn.Module, device: str = "cpu") -> None:
+    def __init__(
+        self, card: ModelCard, module: nn.Module, device: str = "cpu", forward: ForwardOptions = EXACT
+    ) -> None:
         self.card = card
+        self.members: tuple[Classifier, ...] = ()
         self.capabilities = frozenset(Capability)
         self.device = device
         self.runtime = f"torch {torch.__version__}"
-        self.numerics = Numerics()
-        self.micro_batch = 16
         self._memory = _memory_format(device, len(card.input.grid))
-        own = _own(card, module).to(device)
-        self._module: nn.Module = own.to(memory_format=self._memory)  # type: ignore[call-overload]
+        try:
+            self._module = arranged(private_copy(module).to(device), self._memory)
+        except (RuntimeError, TypeError) as error:
+            raise ModelLoadError(card.weights, f"the module can't be copied: {error}") from error
         self._dtype = next((one.dtype for one in self._module.parameters() if one.is_floating_point()), torch.float32)
         name = card.target_layer or ""
         self._tap = Tap(_named_layer(self._module, name), name)
-        self._lock = threading.Lock()
-        self._registration: Registration | None = None
-        self._head: NDArray[np.float32] | None = None
-        self._head_known = False
+        self._once_registration = Once(self._measured_registration)
+        self._once_head = Once(self._found_head)
+        self._once_micro_batch = Once(self._fitting_micro_batch)
+        self._once_trunk_alone = Once(self._trunk_alone)
+        self._once_dropout = Once(self._tapped_dropout)
+        self._engine: Pass = self._module
+        self.numerics = Numerics(precision=PRECISIONS.get(self._dtype, str(self._dtype)))
+        if forward != EXACT:
+            self._engine, self.numerics = self._opened_engine(forward)
+
+    def _opened_engine(self, forward: ForwardOptions) -> tuple[Pass, Numerics]:
+        shape = self._blank_batch().shape[1:]
+        example = self._tensor(np.zeros((2, *shape), np.float32))
+        with self._pass(2):
+            run = open_engine(self.card, self._untapped(), example, forward)
+        off = deviation(self.scores, lambda batch: self._scored(run, batch), shape)
+        if not np.isfinite(off):
+            raise ModelLoadError(self.card.weights, f"{forward.engine} in {forward.precision} gives no finite logits")
+        precision = self.numerics.precision if forward.precision == "fp32" else forward.precision
+        return run, Numerics(engine=forward.engine, precision=precision, deviation=off)
 
     def module_copy(self) -> nn.Module:
         """The model in evaluation mode without the tap, with weights of its own; for changing them."""
-        return copy.deepcopy(self._module, self._tap.removed())
+        own = self._untapped()
+        for one in (*own.parameters(), *own.buffers()):
+            one.data = one.data.clone()
+        return own
 
-    def _run(self, batch: Tensor, answers: int | None = None) -> Tensor:
+    def _untapped(self) -> nn.Module:
+        """The model without the tap, with the same weights."""
+        return private_copy(self._module, self._tap.removed())
+
+    @contextmanager
+    def _pass(self, inputs: int) -> Iterator[None]:
+        """Nothing is recorded but what a tap asks for, whatever mode the caller is in."""
+        kind = self.device.partition(":")[0]
+        with (
+            enough_memory(inputs, self.device),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(kind, enabled=False),
+        ):
+            yield
+
+    def _run(self, batch: Tensor, answers: int | None = None, run: Pass | None = None) -> Tensor:
         """Logits (N, K), N being the number of inputs unless `answers` says otherwise."""
         try:
-            logits = self._module(batch)
-        except RuntimeError as error:
-            if _out_of_memory(error):
-                raise OutOfMemory(len(batch), self.device) from error
+            logits = (run or self._module)(batch)
+        except MODEL_FAULTS as error:
+            if out_of_memory(error):
+                raise
             raise ModelLoadError(self.card.weights, f"the model can't be run: {error}") from error
         wanted = (len(batch) if answers is None else answers, len(self.card.labels))
         if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
@@ -90,23 +140,49 @@ class TorchClassifier:
 
     def _tensor(self, batch: NDArray[np.float32]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(self.device, self._dtype)
-        return tensor.contiguous(memory_format=self._memory)
+        return self._arranged(tensor)
+
+    def _arranged(self, tensor: Tensor) -> Tensor:
+        """In the memory format that the model's own planes have, so that the same numbers give the same bits."""
+        fits = tensor.ndim == len(self.card.input.grid) + 2
+        return tensor.contiguous(memory_format=self._memory) if fits else tensor
 
     def _planes(self, output: Tensor) -> Tensor:
         return to_planes(output, self.card.activations, len(self.card.input.grid), self.card.target_layer or "")
 
     def scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (N, K) of a batch (N, C, *grid)."""
-        with _unrecorded():
-            return _array(self._run(self._tensor(batch)))
+        return self._scored(self._module, batch)
 
     def perturbed_scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As `scores`."""
-        return self.scores(batch)
+        """As `scores`, by the engine that `numerics` names."""
+        return self._scored(self._engine, batch)
+
+    def _scored(self, run: Pass, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._pass(len(batch)):
+            return _array(self._run(self._tensor(batch), run=run))
+
+    def sampled_scores(self, batch: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+        """Logits (N, K) with the model's dropout layers dropping, each input on its own; see `DropoutTap`.
+
+        Raises
+        ------
+        MethodNotApplicable
+            When the model has no dropout layer, or none that drops anything.
+        """
+        module, dropout = self._once_dropout()
+        if not dropout.layers:
+            raise MethodNotApplicable("Monte Carlo dropout", "the model has no dropout layer that drops anything")
+        with self._pass(len(batch)), dropout.dropping(seed):
+            return _array(self._run(self._tensor(batch), run=module))
+
+    def _tapped_dropout(self) -> tuple[nn.Module, DropoutTap]:
+        module = self._untapped()
+        return module, DropoutTap(module)
 
     def activations(self, batch: NDArray[np.float32]) -> Capture:
         """Logits and target activations of a batch, in one pass."""
-        with _unrecorded(), self._tap.listening() as heard:
+        with self._pass(len(batch)), self._tap.listening() as heard:
             logits = self._run(self._tensor(batch))
             return Capture(scores=_array(logits), activations=_array(self._planes(heard())))
 
@@ -121,10 +197,10 @@ class TorchClassifier:
         curvature : bool
             Whether second derivatives are wanted, too.
         """
-        with _unrecorded(), self._tap.listening(differentiable=True) as heard:
+        with self._pass(len(batch)), self._tap.listening(differentiable=True) as heard:
             logits = self._run(self._tensor(batch))
             leaf = heard()
-            pairs = [_derivative(logits[:, label].sum(), leaf, curvature=curvature) for label in labels]
+            pairs = [derivative(logits[:, label].sum(), leaf, curvature=curvature) for label in labels]
             return Capture(
                 scores=_array(logits),
                 activations=_array(self._planes(leaf)),
@@ -140,47 +216,55 @@ class TorchClassifier:
         The part before the target runs once, on the one input; where the model's way around the target doesn't allow
         that, it runs once for each.
         """
+        if self._once_trunk_alone():
+            return self._substituted(batch, activations)
+        return self._substituted(np.repeat(batch, len(activations), axis=0), activations)
+
+    def _substituted(self, batch: NDArray[np.float32], activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._pass(len(activations)), self._tap.listening(substitute=self._replacing(activations)):
+            return _array(self._run(self._tensor(batch), len(activations)))
+
+    def _replacing(self, activations: NDArray[np.float32]) -> Callable[[Tensor], Tensor]:
         planes = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(self.device)
 
-        def substitute(output: Tensor) -> Tensor:
-            return from_planes(planes, output[:1], self.card.activations)
+        def replaced(output: Tensor) -> Tensor:
+            laid = from_planes(planes, output[:1], self.card.activations)
+            return self._arranged(laid) if output.is_contiguous(memory_format=self._memory) else laid.contiguous()
 
-        with _unrecorded(), self._tap.listening(substitute=substitute):
-            try:
-                return _array(self._run(self._tensor(batch), len(activations)))
-            except ModelLoadError:
-                pass  # such a model needs as many inputs as it is given activations
-        with _unrecorded(), self._tap.listening(substitute=substitute):
-            return _array(self._run(self._tensor(np.repeat(batch, len(activations), axis=0))))
+        return replaced
+
+    def _trunk_alone(self) -> bool:
+        """Whether one input gives the same logits for three activations as three of it do."""
+        shape = self._activation_shape()
+        source = np.random.default_rng(0)
+        planes = source.standard_normal((3, *shape)).astype(np.float32)
+        batch = source.standard_normal(self._blank_batch().shape).astype(np.float32)
+        sure = self._substituted(np.repeat(batch, 3, axis=0), planes)
+        try:
+            found = self._substituted(batch, planes)
+        except ModelLoadError:
+            return False
+        return bool(np.abs(found - sure).max() <= SAME * np.abs(sure).max())
 
     def head_weights(self) -> NDArray[np.float32] | None:
         """Weights (K, Ch) of a global-average-pooling and linear head, else None; found once and kept."""
-        with self._lock:
-            if not self._head_known:
-                self._head = linear_head(
-                    self._head_derivatives, self._activation_shape(), len(self.card.labels), self._linear_weights()
-                )
-                self._head_known = True
-            return self._head
+        return self._once_head()
 
-    def _head_derivatives(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Derivatives (K, Ch, *cells) of all logits at arbitrary activations (Ch, *cells) of the target layer."""
-        planes = torch.from_numpy(activations[None]).to(self.device)
-
-        def substitute(output: Tensor) -> Tensor:
-            return from_planes(planes, output, self.card.activations)
-
-        with _unrecorded(), self._tap.listening(differentiable=True, substitute=substitute) as heard:
-            logits = self._run(self._tensor(self._blank_batch()))
-            found = [_derivative(logit, heard(), curvature=False)[0] for logit in logits[0]]
-            return np.stack([_array(self._planes(one))[0] for one in found])
-
-    def _linear_weights(self) -> list[NDArray[np.float32]]:
-        return [
+    def _found_head(self) -> NDArray[np.float32] | None:
+        matrices = [
             _array(weight)
             for name, weight in self._module.named_parameters()
             if name.endswith("weight") and weight.ndim == 2
         ]
+        return linear_head(self._head_derivatives, self._activation_shape(), len(self.card.labels), matrices)
+
+    def _head_derivatives(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Derivatives (K, Ch, *cells) of all logits at arbitrary activations (Ch, *cells) of the target layer."""
+        replacing = self._replacing(activations[None])
+        with self._pass(1), self._tap.listening(differentiable=True, substitute=replacing) as heard:
+            logits = self._run(self._tensor(self._blank_batch()))
+            found = [derivative(logit, heard(), curvature=False)[0] for logit in logits[0]]
+            return np.stack([_array(self._planes(one))[0] for one in found])
 
     def _blank_batch(self) -> NDArray[np.float32]:
         return np.zeros((1, self.card.input.channels, *self.card.input.grid), dtype=np.float32)
@@ -189,12 +273,20 @@ class TorchClassifier:
         return self.activations(self._blank_batch()).activations.shape[1:]
 
     @property
+    def micro_batch(self) -> int:
+        """Inputs for one pass, from the memory that was free when first asked."""
+        return self._once_micro_batch()
+
+    def _fitting_micro_batch(self) -> int:
+        return micro_batch(footprint(lambda: self.scores(self._blank_batch())), self.device)
+
+    @property
     def registration(self) -> Registration:
         """Centres of the target's cells on the input, measured by input gradients on first use and kept."""
-        with self._lock:
-            if self._registration is None:
-                self._registration = measure(self._fields, self._activation_shape()[1:], self.card.input.grid)
-            return self._registration
+        return self._once_registration()
+
+    def _measured_registration(self) -> Registration:
+        return measure(self._fields, self._activation_shape()[1:], self.card.input.grid)
 
     def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
         return np.stack([self._field(probe) for probe in probes])
@@ -203,7 +295,7 @@ class TorchClassifier:
         """Field of one cell's squared gradient, its channels mixed with random signs, on a random input."""
         source = np.random.default_rng(probe.seed)
         noise = source.standard_normal(self._blank_batch().shape).astype(np.float32)
-        with torch.inference_mode(False), torch.enable_grad(), self._tap.listening() as heard:
+        with self._pass(1), torch.enable_grad(), self._tap.listening() as heard:
             batch = self._tensor(noise).requires_grad_(True)
             self._run(batch)
             output = self._planes(heard())
@@ -213,55 +305,11 @@ class TorchClassifier:
         return gradient_field(_array(gradient)[0])
 
 
-@contextmanager
-def _unrecorded() -> Iterator[None]:
-    """Nothing is recorded but what a tap asks for, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
-
-
-def _own(card: ModelCard, module: nn.Module) -> nn.Module:
-    """The module's structure copied, its weights shared but frozen, in evaluation mode."""
-    with torch.inference_mode(False):
-        shared: dict[int, object] = {
-            id(one): nn.Parameter(_plain(one), requires_grad=False) for one in module.parameters()
-        }
-        shared |= {id(one): _plain(one) for one in module.buffers()}
-        try:
-            own = copy.deepcopy(module, shared)
-        except (RuntimeError, TypeError) as error:
-            raise ModelLoadError(card.weights, f"the module can't be copied: {error}") from error
-    return own.eval()
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """The same storage without its history; a copy where autograd couldn't use it."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
-
-
 def _memory_format(device: str, axes: int) -> torch.memory_format:
     """Channels last on the CPU: a third less time for its convolutions, and as repeatable."""
     if device != "cpu":
         return torch.contiguous_format
     return torch.channels_last if axes == 2 else torch.channels_last_3d
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    words = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "allocate memory" in words
-
-
-def _derivative(scalar: Tensor, leaf: Tensor, *, curvature: bool) -> tuple[Tensor, Tensor]:
-    """Gradient of a scalar and, if asked, its derivative along the leaf itself: Hessian times leaf."""
-    (first,) = torch.autograd.grad(
-        scalar, leaf, retain_graph=True, create_graph=curvature, allow_unused=True, materialize_grads=True
-    )
-    if not curvature or not first.requires_grad:
-        return first, torch.zeros_like(leaf)
-    (second,) = torch.autograd.grad(
-        (first * leaf.detach()).sum(), leaf, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-    return first, second
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
@@ -275,7 +323,9 @@ def _named_layer(module: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
-def open_torch(card: ModelCard, weights: bytes, device: str = "auto") -> TorchClassifier:
+def open_torch(
+    card: ModelCard, weights: bytes, device: str = "auto", forward: ForwardOptions = EXACT
+) -> TorchClassifier:
     """Build the card's architecture and load checked weights into it, strictly.
 
     Raises
@@ -298,7 +348,7 @@ def open_torch(card: ModelCard, weights: bytes, device: str = "auto") -> TorchCl
     chosen = _device(card, device)
     if chosen.startswith("cuda"):
         _use_exact_arithmetic()
-    return TorchClassifier(card, module, chosen)
+    return TorchClassifier(card, module, chosen, forward)
 
 
 def _use_exact_arithmetic() -> None:

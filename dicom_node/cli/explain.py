@@ -131,6 +131,14 @@ def _render(results: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     return made
 
 
+def _certainty(line: Mapping[str, Any]) -> str:
+    shown, spread = f"{percent(line['probability'], line['threshold'])} %", line["uncertainty"]
+    if spread is None:
+        return shown
+    low, high = (percent(spread[end], line["threshold"]) for end in ("low", "high"))
+    return f"{shown} ({percent(spread['level'])} % interval {low} to {high} %)"
+
+
 def _print(one: Mapping[str, Any]) -> None:
     summary = one["summary"]
     say(f"{one['state']}: {summary['headline']}")
@@ -138,9 +146,9 @@ def _print(one: Mapping[str, Any]) -> None:
     findings = [
         (
             each["finding"],
-            f"{percent(each['probability'], each['threshold'])} %",
+            _certainty(each),
             f"{percent(each['threshold'])} %",
-            "yes" if each["present"] else "no",
+            ("yes" if each["present"] else "no") + (", borderline" if each["borderline"] else ""),
         )
         for each in summary["findings"]
     ]

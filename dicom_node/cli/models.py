@@ -46,7 +46,7 @@ def _inspect(path: Path, child: Child, device: str) -> dict[str, Any]:
 
 
 def _summary(card: ModelCard) -> dict[str, Any]:
-    use = card.intended_use
+    use, declared = card.intended_use, card.uncertainty
     return {
         "name": card.name,
         "version": card.version,
@@ -55,6 +55,7 @@ def _summary(card: ModelCard) -> dict[str, Any]:
         "labels": [
             f"{label.name} ({label.code.value}, {label.code.scheme}) ≥ {label.threshold:g}" for label in card.labels
         ],
+        "uncertainty": f"{declared.kind}, {declared.passes} passes" if declared else "none",
         "modalities": list(use.modalities),
         "body_parts": list(use.body_parts),
         "views": list(use.views),

@@ -11,6 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 DEEPEST: Final = 16
+DERIVATION: Final = "Derivation"
+"""What a number is of others (mean, maximum): shown with its name, or a reader would take it for the thing itself."""
 
 IDENTITY: Final = (
     ("Patient", "PatientName"),
@@ -128,12 +130,15 @@ def _lines(items: Iterable[Dataset], depth: int) -> Iterator[Line]:
         return
     for item in items:
         referenced = item.get("ReferencedSOPSequence") or [Dataset()]
+        below = tuple(_lines(item.get("ContentSequence") or [], depth - 1))
+        derived = [line.value.lower() for line in below if line.name == DERIVATION]
+        name = _meaning(item, "ConceptNameCodeSequence") or str(item.get("ValueType", "")).title()
         yield Line(
-            name=_meaning(item, "ConceptNameCodeSequence") or str(item.get("ValueType", "")).title(),
+            name=f"{name} ({', '.join(derived)})" if derived else name,
             value=_value(item),
             uid=_shown(item.get("UID") or referenced[0].get("ReferencedSOPInstanceUID")),
             kind=str(item.get("ValueType", "")),
-            lines=tuple(_lines(item.get("ContentSequence") or [], depth - 1)),
+            lines=tuple(line for line in below if line.name != DERIVATION),
         )
 
 

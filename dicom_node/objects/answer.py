@@ -172,12 +172,28 @@ def headline(answer: StudyAnswer) -> str:
         verb = "AI failed" if answer.status is ClinicalStatus.FAILED else "AI not performed"
         kind = "" if answer.status.value in words else f" ({answer.status.value})"
         return f"{verb}{kind}: {words}."
-    highest: dict[str, float] = {}
-    for finding in findings_present(answer):
-        highest[finding.label.code.meaning] = max(finding.probability, highest.get(finding.label.code.meaning, 0.0))
-    shown = [f"{meaning} ({percent(score)} %)" for meaning, score in sorted(highest.items(), key=lambda one: -one[1])]
+    highest = _highest(answer)
+    shown = [_with_score(finding) for finding in highest if finding.present]
+    close = [_with_score(finding) for finding in highest if finding.borderline and not finding.present]
     result = f"AI suggests: {', '.join(shown)}." if shown else "No finding reached its threshold."
-    return " ".join([result, *_shortcomings(answer)])
+    below = [f"Below the threshold: {', '.join(close)}."] if close else []
+    return " ".join([result, *below, *_shortcomings(answer)])
+
+
+def _highest(answer: StudyAnswer) -> list[Finding]:
+    """The finding with the highest score of each meaning over all images, the present and then the likeliest first."""
+    best: dict[str, Finding] = {}
+    for image in answer.images:
+        for finding in image.prediction.findings:
+            known = best.setdefault(finding.label.code.meaning, finding)
+            if (finding.present, finding.probability) > (known.present, known.probability):
+                best[finding.label.code.meaning] = finding
+    return sorted(best.values(), key=lambda finding: (not finding.present, -finding.probability))
+
+
+def _with_score(finding: Finding) -> str:
+    words = f"{percent(finding.probability, finding.label.threshold)} %"
+    return f"{finding.label.code.meaning} ({words}{', borderline' if finding.borderline else ''})"
 
 
 def _shortcomings(answer: StudyAnswer) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Final
 
 from highdicom.sr import (
@@ -24,7 +25,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from cam_core.card import ModelCard
+from cam_core.card import ModelCard, UncertaintySpecification
 from cam_core.finding import Code as CardCode
 from dicom_node.objects.answer import Reference
 from dicom_node.objects.header import plain
@@ -118,6 +119,7 @@ def algorithm(card: ModelCard | None, provenance: Provenance, parameters: Sequen
         f"model_sha256={provenance.model_sha256}",
         f"card_sha256={provenance.card_digest}",
         *([f"target_layer={card.target_layer or 'found automatically'}"] if card else []),
+        *([_uncertainty(card.uncertainty)] if card and card.uncertainty else []),
         f"pipeline_version={provenance.pipeline_version}",
         f"settings_digest={provenance.settings_digest}",
         f"route={provenance.route}",
@@ -132,6 +134,15 @@ def algorithm(card: ModelCard | None, provenance: Provenance, parameters: Sequen
         parameters=[plain(setting, 1024) for setting in settings],
         family=CONCEPTS["artificial intelligence"],
     )
+
+
+def _uncertainty(declared: UncertaintySpecification) -> str:
+    """How the intervals of the scores were found, as one setting."""
+    facts = {"kind": declared.kind, "passes": declared.passes, "level": declared.level, "seed": declared.seed}
+    changes = asdict(declared.augmentations) if declared.augmentations else {}
+    members = [f"member_sha256={member.sha256}" for member in declared.members]
+    drawn = {name: amount for name, amount in changes.items() if amount}
+    return f"uncertainty: {', '.join([*(f'{name}={value}' for name, value in (facts | drawn).items()), *members])}"
 
 
 def procedure(modality: str) -> Code:

@@ -30,7 +30,8 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from cam_core.explanation import Explanation
 from cam_core.finding import percent
-from cam_core.saliency import Region, SaliencyMap
+from cam_core.region import Region
+from cam_core.saliency import SaliencyMap
 from dicom_node.objects.answer import ImageAnswer, Picture, Reference, StudyAnswer, reference_to
 from dicom_node.objects.content import algorithm, concept, image, observation_context, procedure
 from dicom_node.objects.document import DocumentKind, document, document_reference
@@ -116,7 +117,7 @@ def as_fallback(report: Dataset, answer: StudyAnswer, provenance: Provenance) ->
 def _places(answer: StudyAnswer) -> Iterator[_Place]:
     for image_number, one in enumerate(answer.images, 1):
         for explanation in one.explanations:
-            for saliency, found in zip(explanation.maps, explanation.regions, strict=True):
+            for saliency, found in zip(explanation.maps, explanation.planar_regions, strict=True):
                 maximum = max((region.peak_value for region in found), default=0.0)
                 for region_number, region in enumerate(found, 1):
                     yield _Place(
@@ -180,6 +181,13 @@ def _tracking(place: _Place, answer: StudyAnswer) -> TrackingIdentifier:
 def _measurements(place: _Place) -> Iterator[Measurement]:
     region, finding = place.region, place.explanation.finding
     yield _measurement("certainty", percent(finding.probability, finding.label.threshold), "percent")
+    if finding.uncertainty is not None:
+        yield Measurement(
+            name=concept(CONCEPTS["certainty"]),
+            value=percent(finding.uncertainty.sd),
+            unit=concept(CONCEPTS["percent"]),
+            derivation=concept(CONCEPTS["standard deviation"]),
+        )
     if region.area_mm2 is not None and region.area_mm2 > 0:
         yield _measurement("area", round(region.area_mm2, 1), "square millimetre")
     else:

@@ -57,7 +57,7 @@ class Capture:
         Palette, opacity, threshold and whatever else made the picture.
     anatomy : (x0, y0, x1, y1) int or None, picture pixel
         Where on the picture the image lies.
-    scale : float
+    scale : (row, column) float
         Picture pixels per image pixel.
     """
 
@@ -71,7 +71,7 @@ class Capture:
     instance_number: int = 1
     derivation: str = ""
     anatomy: tuple[int, int, int, int] | None = None
-    scale: float = 1.0
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 def picture_of(capture: Capture, provenance: Provenance) -> Picture:
@@ -208,7 +208,7 @@ def _source_image(result: Dataset, capture: Capture) -> None:
 
 
 def _same_grid(capture: Capture) -> bool:
-    return capture.kind == "overlay" and capture.anatomy is not None and capture.scale == 1.0
+    return capture.kind == "overlay" and capture.anatomy is not None and capture.scale == (1.0, 1.0)
 
 
 def _geometry(result: Dataset, capture: Capture) -> None:

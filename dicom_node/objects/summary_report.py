@@ -8,7 +8,7 @@ every study, so that *no finding*, *not performed, because* and *no result yet* 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from highdicom.sr import ContainerContentItem, ContentItem, ContentSequence, LanguageOfContentItemAndDescendants
@@ -17,8 +17,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ComprehensiveSRStorage
 
 from cam_core.card import ModelCard
-from cam_core.explanation import Explanation
-from cam_core.finding import Finding, percent
+from cam_core.explanation import AnyRegion, Explanation
+from cam_core.finding import Finding, UncertaintyKind, borderline_words, interval_percent, percent
+from cam_core.volume_region import VolumeRegion
 from dicom_node.objects import content
 from dicom_node.objects.answer import (
     ImageAnswer,
@@ -49,6 +50,16 @@ ABOUT_SCORES: Final = (
     "Certainty of Finding is the model's score for the presence of a finding: present from the threshold on, absent "
     "below it."
 )
+ABOUT_INTERVALS: Final = (
+    "The interval shows how far the model's own score varies when it is asked again. It does not say how likely the "
+    "disease is, nor whether the model is right. Borderline means that the interval and the score are not on the same "
+    "side of the threshold."
+)
+ASKED: Final[Mapping[UncertaintyKind, str]] = {
+    "test-time-augmentation": "slightly changed copies of the image",
+    "mc-dropout": "passes with parts of the network left out at random",
+    "ensemble": "networks",
+}
 ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 LISTED: Final = 40
 """Left-out instances that are listed one by one; more are counted by reason."""
@@ -127,6 +138,8 @@ def _caveats(answer: StudyAnswer) -> Iterator[str]:
 
 def _findings(answer: StudyAnswer) -> Iterator[ContentItem]:
     yield content.text("comment", ABOUT_SCORES)
+    if any(finding.uncertainty for one in answer.images for finding in one.prediction.findings):
+        yield content.text("comment", ABOUT_INTERVALS)
     for position, one in enumerate(answer.images, 1):
         if len(answer.images) > 1:
             yield content.text("finding", f"Image {position} of {len(answer.images)}: {image_words(one)}")
@@ -139,51 +152,80 @@ def _score(finding: Finding, one: ImageAnswer) -> ContentItem:
     """A label as Present, Absent or Undetermined, with its score, threshold and what its maps show."""
     presence = presence_concept(finding.probability, finding.label.threshold)
     item = content.coded(finding.label.code, presence)
-    children = []
+    children: list[ContentItem] = []
     if presence != CONCEPTS["undetermined"]:
-        children.append(content.number("certainty", _certainty(finding), "percent", content.PROPERTY))
+        children.append(_certainty(finding))
     children.append(content.number("threshold", percent(finding.label.threshold), "percent", content.PROPERTY))
     children += [content.text("comment", words, content.PROPERTY) for words in _remarks(finding, one)]
     return content.with_children(item, children)
 
 
-def _certainty(finding: Finding) -> float:
-    return percent(finding.probability, finding.label.threshold)
+def _certainty(finding: Finding) -> ContentItem:
+    """The score, and below it the distances to the ends of its interval (PS3.16 TID 310), the passes' mean and SD."""
+    shown = percent(finding.probability, finding.label.threshold)
+    score = content.number("certainty", shown, "percent", content.PROPERTY)
+    spread, ends = finding.uncertainty, interval_percent(finding)
+    if spread is None or ends is None:
+        return score
+    below = []
+    if ends[0] <= shown <= ends[1]:
+        distances = (("below", shown - ends[0]), ("above", ends[1] - shown))
+        below += [content.number(name, round(far, 1), "percent", content.PROPERTY) for name, far in distances]
+    for derivation, value in (("mean", spread.mean), ("standard deviation", spread.sd)):
+        item = content.number("certainty", percent(value), "percent", content.PROPERTY)
+        how = content.coded(CONCEPTS["derivation"], CONCEPTS[derivation], content.MODIFIER)
+        below.append(content.with_children(item, [how]))
+    return content.with_children(score, below)
 
 
 def _remarks(finding: Finding, one: ImageAnswer) -> Iterator[str]:
-    if finding.uncertainty is not None:
-        threshold = finding.label.threshold
-        low, high = (
-            max(finding.probability - finding.uncertainty, 0.0),
-            min(finding.probability + finding.uncertainty, 1.0),
-        )
-        yield f"Interval of the score: {percent(low, threshold)} to {percent(high, threshold)} %"
-        if low < threshold <= high:
-            yield "The interval includes the threshold"
+    if finding.borderline:
+        yield borderline_words(finding)
+    yield from interval_words(finding)
     for explanation in one.explanations:
         if explanation.finding.label.name == finding.label.name:
             yield from map_words(explanation)
 
 
+def interval_words(finding: Finding) -> Iterator[str]:
+    """How far the score varies and by what that was found."""
+    spread, ends = finding.uncertainty, interval_percent(finding)
+    if spread is None or ends is None:
+        return
+    asked = f"{spread.passes} {ASKED[spread.kind]}"
+    yield f"{percent(spread.level)} % interval of the score: {ends[0]} to {ends[1]} %, from {asked}"
+    if not spread.low <= finding.probability <= spread.high:
+        side, passes = ("below", "higher") if finding.probability < spread.low else ("above", "lower")
+        yield f"The score itself lies {side} this interval; most passes gave a {passes} one"
+
+
 def map_words(explanation: Explanation) -> Iterator[str]:
     """What the maps of one finding show, a sentence for each map."""
     for saliency, found in zip(explanation.maps, explanation.regions, strict=True):
-        if saliency.is_blank or not found:
-            yield f"{saliency.full_title}: the map is empty; no part of the image raised this score"
+        if saliency.is_blank:
+            yield f"{saliency.full_title}: nothing to show; {saliency.condition.value}"
+            continue
+        if not found:
+            yield f"{saliency.full_title}: no region reaches the threshold"
             continue
         number = "1 region" if len(found) == 1 else f"{len(found)} regions"
         if found[0].of > len(found):
             number = f"the {len(found)} largest of {found[0].of} regions"
-        area = found[0].area_mm2
-        size = f", {area:.0f} mm2" if area else ""
-        x, y = found[0].peak
-        where = f"peak at column {x:.0f}, row {y:.0f}{size}"
-        yield f"{saliency.full_title}: {number}; the first holds {percent(found[0].share)} % of the map ({where})"
+        share = percent(found[0].share)
+        yield f"{saliency.full_title}: {number}; the first holds {share} % of the map ({_where(found[0])})"
     for names in explanation.equivalent:
         yield f"The maps of {' and '.join(names)} are the same up to scale; they are not independent of each other"
     for method, words in explanation.failures:
         yield f"{method}: no map, {words}"
+
+
+def _where(region: AnyRegion) -> str:
+    """A region's peak and size."""
+    if isinstance(region, VolumeRegion):
+        slice_, size = f", slice {region.peak[2]:.0f}", f", {region.volume_mm3:.0f} mm3" if region.volume_mm3 else ""
+    else:
+        slice_, size = "", f", {region.area_mm2:.0f} mm2" if region.area_mm2 else ""
+    return f"peak at column {region.peak[0]:.0f}, row {region.peak[1]:.0f}{slice_}{size}"
 
 
 def image_words(one: ImageAnswer) -> str:

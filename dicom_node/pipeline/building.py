@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,5 +123,7 @@ def _findings(findings: Sequence[Any], image: Any) -> Iterator[dict[str, Any]]:
             "probability": finding.probability,
             "threshold": finding.label.threshold,
             "present": finding.present,
+            "borderline": finding.borderline,
+            "uncertainty": asdict(finding.uncertainty) if finding.uncertainty else None,
             "regions": regions.get(finding.label.name, {}),
         }

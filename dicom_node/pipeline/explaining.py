@@ -37,7 +37,9 @@ class Drawn:
 
 
 @lru_cache(maxsize=4)
-def classifier_of(card_path: Path, card_modified: float, weights_modified: float, device: str) -> Classifier:
+def classifier_of(
+    card_path: Path, card_modified: float, weights_modified: tuple[float, ...], device: str
+) -> Classifier:
     """A classifier that stays loaded in this process; a changed card or weights file is loaded, and verified, anew."""
     del card_modified, weights_modified  # they are there to be part of the cache's key
     return open_classifier(load_card(card_path), device)
@@ -53,7 +55,8 @@ def opened(card: ModelCard, device: str) -> Classifier:
     """
     if card.input.slices is not None:
         raise ModelLoadError(card.weights, "takes volumes; the node reads single images only")
-    return classifier_of(card.path, card.path.stat().st_mtime, card.weights.stat().st_mtime, device)
+    weights = tuple(one.stat().st_mtime for one in card.weights_files)
+    return classifier_of(card.path, card.path.stat().st_mtime, weights, device)
 
 
 def explain_images(
@@ -112,7 +115,7 @@ def _pictures(
     """The drawing of the panel of all methods first, then of one picture a method."""
     derivation = (
         f"palette {request.output.palette}, opacity {request.output.opacity:.0%}, "
-        f"regions at {request.output.region_threshold:.0%}"
+        f"regions at {request.output.region_threshold:.0%} of the map's maximum"
     )
     task = _Task(read=read, explanation=explanation, card=card, request=request, derivation=derivation)
     if len(explanation.maps) > 1:
@@ -152,7 +155,7 @@ def _draw_panel(task: _Task) -> Drawn:
 
 def _draw_overlay(task: _Task, number: int) -> Drawn:
     style, finding = task.request.output.style(task.card), task.explanation.finding
-    saliency, found = task.explanation.maps[number], task.explanation.regions[number]
+    saliency, found = task.explanation.maps[number], task.explanation.planar_regions[number]
     overlay = render_overlay(task.read.image, saliency, finding, model=task.model, style=style, found=found)
     capture = Capture(
         header=task.read.header,
@@ -173,7 +176,7 @@ def _map_warnings(explanations: tuple[Explanation, ...]) -> Iterator[str]:
         finding = each.finding.label.name
         for saliency in each.maps:
             if saliency.is_blank:
-                yield f"{saliency.title} shows no positive evidence for {finding}: its map is empty"
+                yield f"The {saliency.full_title} map of {finding} shows nothing: {saliency.condition.value}"
         for method, reason in each.failures:
             yield f"No {method} map for {finding}: {reason}"
         for group in each.equivalent:

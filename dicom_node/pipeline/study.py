@@ -104,7 +104,7 @@ def _parameters(job: JobRequest) -> tuple[str, ...]:
     output = job.output
     return (
         f"methods={','.join(job.methods)}",
-        f"region_threshold={output.region_threshold:g}",
+        f"region_threshold={output.region_threshold:g} of the map's maximum",
         f"opacity={output.opacity:g}",
         f"palette={output.palette}",
     )

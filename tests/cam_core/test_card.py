@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cam_core.card import ModelCard, load_card, verify_digest
+from cam_core.card import Augmentations, ModelCard, UncertaintySpecification, load_card, verify_digest
 from cam_core.errors import CardError, DigestMismatch, ModelLoadError
 
 GOOD = """
@@ -112,6 +113,130 @@ def test_what_is_wrong_is_said_in_plain_words(tmp_path: Path, old: str, new: str
     with pytest.raises(CardError) as caught:
         load_card(written(tmp_path, GOOD.replace(old, new)))
     assert words in str(caught.value)
+
+
+AUGMENTED = """
+[uncertainty]
+kind = "test-time-augmentation"
+passes = 8
+[uncertainty.augmentations]
+shift = 0.02
+rotation = 3
+mirror_invariant = true
+"""
+DROPOUT = """
+[uncertainty]
+kind = "mc-dropout"
+passes = 20
+seed = 9
+level = 0.9
+"""
+ENSEMBLE = """
+[uncertainty]
+kind = "ensemble"
+members = [
+  {{ weights = "second.safetensors", sha256 = "{second}" }},
+  {{ weights = "more/third.safetensors", sha256 = "{third}" }},
+]
+""".format(second="B" * 64, third="c" * 64)
+
+
+def test_what_a_card_says_of_uncertainty(tmp_path: Path) -> None:
+    assert load_card(written(tmp_path, GOOD)).uncertainty is None
+    assert load_card(written(tmp_path, GOOD + AUGMENTED)).uncertainty == UncertaintySpecification(
+        kind="test-time-augmentation",
+        passes=8,
+        level=0.95,
+        augmentations=Augmentations(shift=0.02, rotation=3, mirror_invariant=True),
+    )
+    assert load_card(written(tmp_path, GOOD + DROPOUT)).uncertainty == UncertaintySpecification(
+        kind="mc-dropout", passes=20, level=0.9, seed=9
+    )
+
+
+def test_an_ensemble_is_the_card_and_its_members(tmp_path: Path) -> None:
+    card = load_card(written(tmp_path, GOOD + ENSEMBLE))
+    assert card.uncertainty is not None
+    assert card.uncertainty.passes == 3
+    names = ("weights.safetensors", "second.safetensors", "more/third.safetensors")
+    assert card.weights_files == tuple(tmp_path.resolve() / name for name in names)
+    first, second = card.member_cards()
+    assert (first.sha256, second.sha256) == ("b" * 64, "c" * 64)
+    assert second.weights == card.weights_files[2]
+    assert (first.uncertainty, first.labels, first.architecture) == (None, card.labels, card.architecture)
+    assert pickle.loads(pickle.dumps(card)) == card  # noqa: S301 - our own value, as it goes to a child process
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "words"),
+    [
+        (DROPOUT, 'kind = "mc-dropout"', "", "[uncertainty]: 'kind' is missing"),
+        (DROPOUT, "mc-dropout", "guessing", "[uncertainty]: 'kind' must be one of 'test-time-augmentation', 'mc-dr"),
+        (DROPOUT, "passes = 20", "", "[uncertainty] mc-dropout, passes: is missing"),
+        (DROPOUT, "passes = 20", "passes = 1", "passes: must be 2 or more"),
+        (DROPOUT, "passes = 20", "passes = 65", "passes: must be 64 or less"),
+        (DROPOUT, "seed = 9", "seed = 1000000", "seed: must be 999999 or less"),
+        (DROPOUT, "level = 0.9", "level = 1.0", "level: must be 0.999 or less"),
+        (DROPOUT, "level = 0.9", "members = []", "[uncertainty] mc-dropout, members: is not a known key"),
+        (AUGMENTED, "shift = 0.02", "shift = 0.3", "augmentations, shift: must be 0.25 or less"),
+        (AUGMENTED, "shift = 0.02", "blur = 1", "augmentations, blur: is not a known key"),
+        (AUGMENTED, "rotation = 3", 'rotation = "3"', "augmentations, rotation: must be a number"),
+        (AUGMENTED, "mirror_invariant = true", "mirror_invariant = 1", "mirror_invariant: must be true or false"),
+        (ENSEMBLE, "second.safetensors", "../second.safetensors", "members, 1, weights: must name a file beside"),
+        (ENSEMBLE, "c" * 64, "c" * 63, "members, 2, sha256: must be 64 hexadecimal digits"),
+        (ENSEMBLE, "c" * 64, "b" * 64, "weights that differ from the model's and each other"),
+        (ENSEMBLE, "c" * 64, "a" * 64, "weights that differ from the model's and each other"),
+    ],
+)
+def test_what_is_wrong_with_the_uncertainty_is_said_in_plain_words(
+    tmp_path: Path, table: str, old: str, new: str, words: str
+) -> None:
+    assert old in table
+    with pytest.raises(CardError) as caught:
+        load_card(written(tmp_path, GOOD + table.replace(old, new)))
+    assert words in str(caught.value)
+
+
+def test_an_uncertainty_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    nothing = AUGMENTED[: AUGMENTED.index("shift")]
+    with pytest.raises(CardError, match="augmentations: at least one augmentation is needed"):
+        load_card(written(tmp_path, GOOD + nothing))
+    without = ENSEMBLE[: ENSEMBLE.index("members")] + "members = []\n"
+    with pytest.raises(CardError, match="members: needs at least 1"):
+        load_card(written(tmp_path, GOOD + without))
+
+
+def test_dropout_can_only_go_on_in_torch(tmp_path: Path) -> None:
+    text = GOOD.replace('runtime = "torch"', 'runtime = "onnx"').replace('architecture = "residual-gap"', "")
+    text = text.replace("[model.architecture_options]\nchannels = [8, 8]\n", "")
+    load_card(written(tmp_path, text))
+    with pytest.raises(CardError, match="mc-dropout needs the torch runtime"):
+        load_card(written(tmp_path, text + DROPOUT))
+
+
+def test_members_that_a_link_leads_elsewhere_are_all_told(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "more").mkdir(parents=True)
+    (folder / "second.safetensors").symlink_to(tmp_path / "outside")
+    (folder / "more" / "third.safetensors").symlink_to(tmp_path / "outside")
+    with pytest.raises(CardError) as caught:
+        load_card(written(folder, GOOD + ENSEMBLE))
+    words = "weights: must name a file beside the card, without leaving its folder"
+    assert caught.value.problems == tuple(f"[uncertainty] members, {number}, {words}" for number in (1, 2))
+
+
+def test_the_digests_of_all_members_are_verified(write_card: Callable[..., ModelCard]) -> None:
+    card = write_card(b"some weights")
+    other = card.path.parent / "second"
+    other.write_bytes(b"other weights")
+    digest = hashlib.sha256(b"other weights").hexdigest()
+    table = f'[uncertainty]\nkind = "ensemble"\nmembers = [{{ weights = "second", sha256 = "{digest}" }}]\n'
+    card.path.write_text(card.path.read_text() + table)
+    card = load_card(card.path)
+    verify_digest(card)
+    other.write_bytes(b"changed weights")
+    with pytest.raises(DigestMismatch, match="second"):
+        verify_digest(card)
 
 
 def test_no_label(tmp_path: Path) -> None:

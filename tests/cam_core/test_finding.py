@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cam_core.finding import percent
+from cam_core.finding import Code, Finding, Label, Uncertainty, percent
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,26 @@ def test_what_reaches_its_threshold_is_shown_at_or_above_it() -> None:
     for threshold in (0.0374, 0.49949, 0.5, 0.77777, 0.99991):
         for fraction in steps:
             assert (percent(fraction, threshold) >= percent(threshold)) == (fraction >= threshold)
+
+
+@pytest.mark.parametrize(
+    ("probability", "low", "high", "borderline"),
+    [
+        (0.8, 0.6, 0.9, False),
+        (0.8, 0.5, 0.9, False),  # at the threshold is not below it
+        (0.8, 0.49, 0.9, True),
+        (0.8, 0.2, 0.4, True),  # the passes all say otherwise
+        (0.2, 0.1, 0.4, False),
+        (0.2, 0.1, 0.5, True),
+        (0.2, 0.6, 0.7, True),
+    ],
+)
+def test_a_finding_is_borderline_when_its_interval_is_not_on_its_side_of_the_threshold(
+    probability: float, low: float, high: float, borderline: bool
+) -> None:
+    label = Label(name="Nodule", code=Code(value="1", scheme="99TEST", meaning="Nodule"), threshold=0.5)
+    spread = Uncertainty(kind="mc-dropout", passes=8, mean=0.5, sd=0.1, low=low, high=high, level=0.95)
+    one = Finding(label=label, logit=0.0, probability=probability, uncertainty=spread)
+    assert one.borderline is borderline
+    assert one.present is (probability >= 0.5)
+    assert not Finding(label=label, logit=0.0, probability=probability).borderline

@@ -11,16 +11,20 @@ from PIL import Image as PillowImage
 from skimage.measure import points_in_poly
 
 from cam_core import caption
-from cam_core.caption import BLANK, DEMONSTRATION, NOT_PRIMARY, NOT_TRUTH, notice_caption, overlay_caption
+from cam_core.caption import DEMONSTRATION, NOT_PRIMARY, NOT_TRUTH, notice_caption, overlay_caption
+from cam_core.equivalence import equivalent_groups
 from cam_core.errors import OverlayError
-from cam_core.explanation import Explanation, equivalent_groups
-from cam_core.finding import Finding
+from cam_core.explanation import Explanation
+from cam_core.finding import Finding, Uncertainty
 from cam_core.image import Image, fit_to
 from cam_core.legend import Bar, Words, legend_height
+from cam_core.normalisation import fixed, shared, shared_by_method
 from cam_core.overlay import OverlayPicture, OverlayStyle, render_notice, render_overlay, render_panel
 from cam_core.palette import blend, colours
+from cam_core.region import Region, regions
 from cam_core.registration import Registration
-from cam_core.saliency import Region, SaliencyMap, regions
+from cam_core.saliency import MapCondition, SaliencyMap
+from cam_core.threshold import OTSU, fixed_level
 from cam_core.tile import display_scale, outline
 
 MODEL = "small 0.1"
@@ -93,7 +97,7 @@ def test_every_picture_is_even_and_says_where_the_anatomy_is(
         assert drawn.pixels.shape[2] == 3
         if drawn.anatomy is not None:
             x0, y0, x1, y1 = drawn.anatomy
-            assert (y1 - y0, x1 - x0) == (round(shape[0] * drawn.scale), round(shape[1] * drawn.scale))
+            assert (y1 - y0, x1 - x0) == (round(shape[0] * drawn.scale[0]), round(shape[1] * drawn.scale[1]))
             assert 0 <= x0 < x1 <= drawn.pixels.shape[1]
             assert 0 <= y0 < y1 <= drawn.pixels.shape[0]
     assert render_notice(None, "x", []).anatomy is None
@@ -128,7 +132,7 @@ def test_anatomy_can_be_told_apart_under_the_strongest_colour(finding: Callable[
     found = anatomy(
         render_overlay(
             image,
-            saliency(image, np.ones((CELLS, CELLS))),
+            saliency(image, 1 - 0.001 * blob()),
             finding(),
             model=MODEL,
             found=(),
@@ -155,12 +159,41 @@ def test_outlines_are_drawn_around_the_regions_only(finding: Callable[..., Findi
 
 def test_a_blank_map_draws_no_colour(finding: Callable[..., Finding]) -> None:
     image = picture((600, 600))
-    for values in (np.zeros((CELLS, CELLS)), -blob(), np.full((CELLS, CELLS), np.nan)):
-        drawn = render_overlay(image, saliency(image, values), finding(), model=MODEL)
+    (left,) = regions(saliency(image, blob()))  # a caller's regions of another map are not drawn either
+    for condition, one in silent_maps(image).items():
+        assert one.condition is condition
+        drawn = render_overlay(
+            image, one, finding(), model=MODEL, found=(left,), style=OverlayStyle(normalisations=(fixed(0, 0.1),))
+        )
         assert (anatomy(drawn) == shown(image)[..., None]).all()
-        blocks = overlay_caption(saliency(image, values), finding(), (), MODEL, OverlayStyle())
-        assert BLANK in [block.text for block in blocks if isinstance(block, Words)]
+        assert drawn.normalisations[0].is_empty
+        blocks = overlay_caption(one, finding(), (left,), MODEL, OverlayStyle())
+        said = [block.text for block in blocks if isinstance(block, Words)]
+        assert f"Nothing to show: {condition.value}" in said
+        assert not any("outline" in words.lower() or words.startswith("Region") for words in said)
         assert not any(isinstance(block, Bar) for block in blocks)
+        panel = render_panel(image, explanation(image, finding(), one), model=MODEL)
+        plain, coloured = (panel.pixels[70:600, first : first + 600] for first in (0, panel.pixels.shape[1] // 3))
+        assert (plain == coloured).mean() > 0.99  # the tiles' titles differ
+        assert (
+            caption.tile_title(one, explanation(image, finding(), one))
+            == f"Grad-CAM. Nothing to show: {condition.value}"
+        )
+
+
+def silent_maps(image: Image) -> dict[MapCondition, SaliencyMap]:
+    """A map for every reason to show nothing."""
+    outside = replace(
+        saliency(image, np.where(np.arange(CELLS)[:, None] < 3, 1.0, -0.1) * np.ones((CELLS, CELLS))),
+        fit=replace(fit_to(image.shape, (128, 128), "stretch"), scale=(0.1, 0.2), offset=(60.0, 0.0)),
+    )
+    return {
+        MapCondition.NO_POSITIVE_EVIDENCE: saliency(image, -blob()),
+        MapCondition.NO_CLASS_EVIDENCE: replace(saliency(image, blob()), class_evidence=False),
+        MapCondition.FLAT: saliency(image, np.full((CELLS, CELLS), 3.0)),
+        MapCondition.OUTSIDE: outside,
+        MapCondition.NOT_FINITE: saliency(image, np.full((CELLS, CELLS), np.nan)),
+    }
 
 
 def test_words_are_beside_the_anatomy(finding: Callable[..., Finding]) -> None:
@@ -220,16 +253,20 @@ def test_the_legend_says_all_that_a_reader_needs(finding: Callable[..., Finding]
     close = texts(image, one, finding(probability=0.4996), OverlayStyle())
     assert "Certainty 49.9 %" in close
     assert "below the threshold of 50 %" in close
-    unsure = replace(finding(), uncertainty=0.03)
-    assert "Certainty 80 % ± 3 %" in texts(image, one, unsure, OverlayStyle())
+    told = Uncertainty(kind="ensemble", passes=5, mean=0.8, sd=0.1, low=0.42, high=0.9, level=0.95)
+    unsure = texts(image, one, replace(finding(), uncertainty=told), OverlayStyle())
+    assert "95 % interval 42 % to 90 %" in unsure
+    assert "Borderline: the interval reaches below the threshold" in unsure
+    sure = texts(image, one, replace(finding(), uncertainty=replace(told, low=0.7)), OverlayStyle())
+    assert not any("Borderline" in words for words in sure)
 
 
 def test_areas_and_percentages_for_people() -> None:
     image = picture((600, 600))
     (found,) = regions(saliency(image, blob()))
-    assert caption.area(replace(found, area_mm2=None, area_pixels=1234.4)) == "1234 pixels (no pixel spacing)"
-    assert caption.area(replace(found, area_mm2=23.44)) == "23.4 mm2"
-    assert caption.area(replace(found, area_mm2=2130.0)) == "21.3 cm2"
+    assert caption.size(replace(found, area_mm2=None, area_pixels=1234.4)) == "1234 pixels (no pixel spacing)"
+    assert caption.size(replace(found, area_mm2=23.44)) == "23.4 mm2"
+    assert caption.size(replace(found, area_mm2=2130.0)) == "21.3 cm2"
     shown = [caption.percent(one) for one in (0, 0.0004, 0.5, 0.123, 0.9996, 1)]
     assert shown == ["0 %", "0.1 %", "50 %", "12.3 %", "99.9 %", "100 %"]
 
@@ -265,17 +302,20 @@ def test_a_panel_of_nothing_but_failures(finding: Callable[..., Finding]) -> Non
 
 
 def test_sizes(finding: Callable[..., Finding]) -> None:
-    assert display_scale((3000, 2500), 2048) == pytest.approx(2048 / 3000)
-    assert display_scale((1955, 1841), 2048) == 1
-    assert display_scale((128, 128), 2048) == 6
-    assert display_scale((512, 300), 2048) == 1
-    assert display_scale((300, 200), 256) == pytest.approx(256 / 300)
+    for shape, side, scale in (
+        ((3000, 2500), 2048, 2048 / 3000),
+        ((1955, 1841), 2048, 1),
+        ((128, 128), 2048, 6),
+        ((512, 300), 2048, 1),
+        ((300, 200), 256, 256 / 300),
+    ):
+        assert display_scale(picture(shape), side) == pytest.approx((scale, scale))
     image = picture((2500, 1200))
     drawn = render_overlay(
         image, saliency(image, blob()), finding(), model=MODEL, style=OverlayStyle(maximum_side=1024)
     )
     assert anatomy(drawn).shape[:2] == (1024, 492)
-    assert drawn.scale == pytest.approx(0.4096)
+    assert drawn.scale == pytest.approx((0.4096, 0.4096))
 
 
 def test_a_colour_picture_keeps_its_colours(finding: Callable[..., Finding]) -> None:
@@ -352,9 +392,9 @@ def test_outlines_are_numbered_beside_them_and_inside_the_picture() -> None:
     one = saliency(image, blob() + 0.9 * blob(12, 3))
     found = regions(one)
     numbered, bare = PillowImage.new("RGB", (600, 600)), PillowImage.new("RGB", (600, 600))
-    outline(numbered, found, 1.0)
+    outline(numbered, found, (1.0, 1.0))
     for region in found:
-        outline(bare, [region], 1.0)  # a single region needs no number
+        outline(bare, [region], (1.0, 1.0))  # a single region needs no number
     changed = np.argwhere((np.asarray(numbered) != np.asarray(bare)).any(axis=2))
     assert 20 < len(changed) < 2000  # two digits, no more
     for region in found:
@@ -365,9 +405,98 @@ def test_outlines_are_numbered_beside_them_and_inside_the_picture() -> None:
     assert len(inside) < len(changed) / 10
     edge = replace(found[0], box=(0, 0, 30, 30), contour=np.array([[0, 0], [30, 0], [30, 30], [0, 30], [0, 0.0]]))
     cornered = PillowImage.new("RGB", (600, 600))
-    outline(cornered, [edge, found[1]], 1.0)
+    outline(cornered, [edge, found[1]], (1.0, 1.0))
     assert np.asarray(cornered)[:60, :60].any()
 
 
 def _within(region: Region, x: int, y: int) -> bool:
     return bool(points_in_poly([[x + 0.5, y + 0.5]], region.contour)[0])  # type: ignore[no-untyped-call]
+
+
+def test_maps_on_a_shared_scale_can_be_compared(finding: Callable[..., Finding]) -> None:
+    """A map of half the height is coloured half as strongly, and the legend says which scale it is."""
+    image = Image(pixels=np.full((600, 600), 0.5, np.float32), spacing_mm=None)
+    strong, faint = saliency(image, sharp(blob())), saliency(image, 0.5 * sharp(blob()))
+    style = OverlayStyle(normalisations=(shared([strong, faint], over="these studies"),))
+    level = {}
+    for name, one in (("strong", strong), ("faint", faint)):
+        drawn = render_overlay(image, one, finding(), model=MODEL, style=style, found=())
+        assert drawn.normalisations == style.normalisations
+        level[name] = np.abs(anatomy(drawn).astype(float) - 128).max()
+    alone = render_overlay(image, faint, finding(), model=MODEL, found=())
+    assert np.abs(anatomy(alone).astype(float) - 128).max() == pytest.approx(level["strong"], abs=2)
+    assert level["faint"] < 0.7 * level["strong"]
+    said = texts(image, faint, finding(), style)
+    assert "Shared scale over 2 maps of these studies: their colours can be compared" in said
+    assert "This map reaches 50 % of the scale" in said
+    high = strong.visible_range[1]
+    assert f"{high:.3g}  (100 %)" in said
+
+
+def test_a_fixed_scale_is_named_and_says_what_lies_over_it(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    style = OverlayStyle(normalisations=(fixed(0.1, 0.4),))
+    said = texts(image, saliency(image, blob()), finding(), style)
+    assert any(words.startswith("Fixed scale 0.1 to 0.4") for words in said)
+    assert "Values over 0.4 have the top colour" in said
+    assert "0.1  (0 %)" in said
+    assert "0.4  (100 %)" in said
+
+
+def test_a_panel_names_the_scale_of_each_method(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    maps = (saliency(image, blob()), saliency(image, blob(9, 4), method="score-cam", title="Score-CAM"))
+    one = explanation(image, finding(), *maps)
+    style = OverlayStyle(normalisations=shared_by_method([maps[0], saliency(image, 2 * blob())]))
+    blocks = caption.panel_caption(one, MODEL, style)
+    said = [block.text for block in blocks if isinstance(block, Words)]
+    high = 2 * maps[0].visible_range[1]
+    assert f"Grad-CAM: scale 0 to {high:.3g} (shared, over 2 maps of this study)" in said
+    assert "Score-CAM: its own maximum, not to be compared" in said
+    assert [block.title for block in blocks if isinstance(block, Bar)] == ["Share of each map's scale"]
+    assert render_panel(image, one, model=MODEL, style=style).normalisations[0] == style.normalisations[0]
+
+
+@pytest.mark.parametrize("spacing", [(0.2, 0.5), (0.5, 0.2), (0.5, 0.505)])
+def test_pictures_keep_the_proportions_of_the_body(
+    spacing: tuple[float, float], finding: Callable[..., Finding]
+) -> None:
+    """A disc in millimetres is a disc on the picture, and its outline lies on its edge."""
+    y, x = np.mgrid[:300, :300] + 0.5
+    disc = ((y - 150) * spacing[0]) ** 2 + ((x - 150) * spacing[1]) ** 2 < 22**2
+    image = Image(pixels=disc.astype(np.float32), spacing_mm=spacing)
+    drawn = render_overlay(image, saliency(image, -blob()), finding(), model=MODEL)
+    rows, columns = np.nonzero(anatomy(drawn)[..., 0] > 128)
+    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(1, abs=0.02)
+    square = max(spacing) < 1.02 * min(spacing)
+    assert (drawn.scale[0] == drawn.scale[1]) == square
+    x0, y0, x1, y1 = drawn.anatomy or (0, 0, 0, 0)
+    assert (y1 - y0, x1 - x0) == (round(300 * drawn.scale[0]), round(300 * drawn.scale[1]))
+    spot = saliency(image, np.where(blob(8, 8) > 0.5, 1.0, 0.0))
+    (region,) = regions(spot)
+    lined = anatomy(render_overlay(image, spot, finding(), model=MODEL, found=(region,))).astype(int)
+    bare = anatomy(render_overlay(image, spot, finding(), model=MODEL, found=())).astype(int)
+    rows, columns = np.nonzero((lined != bare).any(axis=2))
+    x0, y0, x1, y1 = region.box
+    assert (columns.min(), columns.max()) == pytest.approx((x0 * drawn.scale[1], x1 * drawn.scale[1]), abs=8)
+    assert (rows.min(), rows.max()) == pytest.approx((y0 * drawn.scale[0], y1 * drawn.scale[0]), abs=8)
+
+
+def test_how_the_outline_was_chosen_is_said(finding: Callable[..., Finding]) -> None:
+    image = picture((600, 600))
+    one = saliency(image, blob())
+    for threshold, words in (
+        (0.4, "Outline: 40 % of the map's maximum"),
+        (OTSU, "Outline: Otsu's threshold, "),
+        (fixed_level(0.3), "Outline: map value 0.3, "),
+    ):
+        found = regions(one, threshold=threshold)
+        said = [
+            block.text
+            for block in overlay_caption(one, finding(), found, MODEL, OverlayStyle())[:-1]
+            if isinstance(block, Words)
+        ]
+        assert any(line.startswith(words) for line in said)
+    assert regions(one, threshold=fixed_level(5.0)) == ()
+    none = overlay_caption(one, finding(), (), MODEL, OverlayStyle())
+    assert "No area is outlined" in [block.text for block in none if isinstance(block, Words)]

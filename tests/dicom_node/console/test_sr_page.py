@@ -62,6 +62,9 @@ def test_a_summary_reads_from_top_to_bottom(real_image: RealImage, results: Modu
 def test_measurements_are_readable(real_image: RealImage, results: ModuleType) -> None:
     words = Reader(page(results.every_kind(real_image("CT_small.dcm"))["measurements"])).words
     assert "Nodule, Grad-CAM, region 1" in words
+    assert "Certainty of Finding: 87.3 % " in words
+    assert "Certainty of Finding (standard deviation): 2.4 %" in words
+    assert "Derivation" not in words
     assert "mm²" in words
     assert "polyline of" in words
 

@@ -56,7 +56,9 @@ def test_an_independent_reader_finds_every_region(
         assert (group.roi.value[0] == group.roi.value[-1]).all()
         area = group.get_measurements(codes.SCT.Area)[0]
         assert (area.value, area.unit.value) == (pytest.approx(region.area_mm2, abs=0.06), "mm2")
-        assert group.get_measurements(codes.DCM.CertaintyOfFinding)[0].value == 87.3
+        score, deviation = group.get_measurements(codes.DCM.CertaintyOfFinding)
+        assert (score.value, score.derivation) == (87.3, None)
+        assert (deviation.value, deviation.derivation) == (2.4, codes.SCT.StandardDeviation)
         assert group.finding_type.value == "27925004"
         assert group.finding_sites[0].topographical_modifier is None
     assert len({group.tracking_uid for group in read}) == 4

@@ -88,7 +88,7 @@ def test_a_canvas_border_moves_the_corner(overlay: Callable[..., tuple[Capture, 
     assert result.SourceImageSequence[0].SpatialLocationsPreserved == "NO"
 
 
-@pytest.mark.parametrize("changes", [{"scale": 0.5}, {"anatomy": None}, {"kind": "panel"}])
+@pytest.mark.parametrize("changes", [{"scale": (0.5, 0.5)}, {"anatomy": None}, {"kind": "panel"}])
 def test_another_grid_has_no_millimetres(
     changes: dict[str, object], overlay: Callable[..., tuple[Capture, Dataset]]
 ) -> None:

@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 from pydicom.dataset import Dataset
 
-from cam_core.finding import Prediction
+from cam_core.card import Augmentations, UncertaintySpecification
+from cam_core.finding import Finding, Prediction
 from dicom_node.objects import measurement_report, summary_report
 from dicom_node.objects.answer import Reference, StudyAnswer, headline
 from dicom_node.provenance import ClinicalStatus, Reason
@@ -59,8 +60,50 @@ def test_every_label_has_its_score_threshold_and_verdict(answer: StudyAnswer, re
     said = shown(answer, results)
     for line in (("Nodule", "Present"), ("Pleural effusion", "Absent")):
         assert line in said
-    assert [value for name, value in said if name == "Certainty of Finding"] == ["87.3 %", "10 %"]
+    certainties = [value for name, value in said if name == "Certainty of Finding"]
+    assert certainties == ["87.3 %", "86.1 %", "2.4 %", "10 %"]  # the score, the passes' mean and deviation; a score
+    assert [value for name, value in said if name == "Derivation"] == ["Mean", "Standard Deviation"]
+    assert ("-, range of lower measurement uncertainty", "8 %") in said
+    assert ("+, range of upper measurement uncertainty", "3.9 %") in said
     assert [value for name, value in said if name == "Threshold Value"] == ["50 %", "50 %"]
+
+
+def with_findings(answer: StudyAnswer, *findings: Finding) -> StudyAnswer:
+    one = replace(answer.images[0], prediction=Prediction(findings=findings), explanations=(), pictures=())
+    return replace(answer, images=(one,))
+
+
+def test_a_borderline_finding_is_said_to_be_one(answer: StudyAnswer, results: ModuleType) -> None:
+    near = replace(results.FOUND, probability=0.54, uncertainty=replace(results.SPREAD, low=0.4, high=0.7))
+    below = replace(results.NOT_FOUND, probability=0.46, uncertainty=replace(results.SPREAD, low=0.3, high=0.52))
+    said = shown(with_findings(answer, near, below), results)
+    expected = "AI suggests: Nodule (54 %, borderline). Below the threshold: Pleural effusion (46 %, borderline)."
+    assert ("Conclusion", expected) in said
+    assert ("Nodule", "Present") in said
+    assert ("Pleural effusion", "Absent") in said
+    assert ("Comment", "Borderline: the interval reaches below the threshold") in said
+    assert ("Comment", "Borderline: the interval reaches the threshold") in said
+    assert any(value.startswith("The interval shows how far the model's own score varies") for _, value in said)
+    only = shown(with_findings(answer, below), results)
+    conclusion = "No finding reached its threshold. Below the threshold: Pleural effusion (46 %, borderline)."
+    assert ("Conclusion", conclusion) in only
+
+
+def test_a_score_outside_its_interval_is_said_to_be(answer: StudyAnswer, results: ModuleType) -> None:
+    moved = replace(results.FOUND, probability=0.54, uncertainty=replace(results.SPREAD, low=0.2, high=0.4))
+    said = shown(with_findings(answer, moved), results)
+    assert ("Comment", "Borderline: the whole interval lies below the threshold") in said
+    assert any(value.startswith("The score itself lies above this interval") for _, value in said)
+    assert not any("range of" in name for name, _ in said)  # a distance can't be negative
+
+
+def test_how_the_intervals_were_found_is_among_the_parameters(answer: StudyAnswer, results: ModuleType) -> None:
+    declared = UncertaintySpecification(
+        kind="test-time-augmentation", passes=8, level=0.95, augmentations=Augmentations(shift=0.02, rotation=2.0)
+    )
+    said = shown(replace(answer, card=replace(results.CARD, uncertainty=declared)), results)
+    expected = "uncertainty: kind=test-time-augmentation, passes=8, level=0.95, seed=0, shift=0.02, rotation=2.0"
+    assert ("Algorithm Parameters", expected) in said
 
 
 def test_maps_are_described_with_what_limits_them(answer: StudyAnswer, results: ModuleType) -> None:
@@ -68,7 +111,7 @@ def test_maps_are_described_with_what_limits_them(answer: StudyAnswer, results: 
     assert "Grad-CAM: 2 regions; the first holds" in words
     assert "grad-cam and score-cam are the same up to scale" in words
     assert "grad-cam++: no map, no gradients" in words
-    assert "Interval of the score: 82.3 to 92.3 %" in words
+    assert "95 % interval of the score: 79.3 to 91.2 %, from 16 slightly changed copies of the image" in words
     assert "An activation map explains the model; it is not ground truth" in words
     assert "Demonstration model, not for clinical use." in words
     assert "Not for primary diagnosis" in words
@@ -77,9 +120,13 @@ def test_maps_are_described_with_what_limits_them(answer: StudyAnswer, results: 
 
 def test_an_empty_map_is_said_to_be_empty(answer: StudyAnswer, results: ModuleType) -> None:
     one = answer.images[0]
-    blank = replace(one.explanations[0], regions=((), ()))
+    maps = tuple(replace(each, values=-each.values) for each in one.explanations[0].maps)
+    blank = replace(one.explanations[0], maps=maps, regions=((), ()))
     said = shown(replace(answer, images=(replace(one, explanations=(blank,)),)), results)
-    assert ("Comment", "Grad-CAM: the map is empty; no part of the image raised this score") in said
+    assert ("Comment", "Grad-CAM: nothing to show; no positive evidence for this finding in this map") in said
+    under = replace(one.explanations[0], regions=((), ()))
+    said = shown(replace(answer, images=(replace(one, explanations=(under,)),)), results)
+    assert ("Comment", "Grad-CAM: no region reaches the threshold") in said
 
 
 def test_no_finding_is_not_silence(answer: StudyAnswer, results: ModuleType) -> None:

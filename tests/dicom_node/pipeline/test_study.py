@@ -1,10 +1,12 @@
 """What a study's files become: findings, refusals and failures, each an answer in objects."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 from pydicom import dcmread
 
 from cam_core.errors import DigestMismatch, UnknownMethod
@@ -78,9 +80,49 @@ def test_a_chest_film_gets_pictures_and_two_reports(request_for, real_image):
     nodule, effusion = found["summary"]["findings"]
     assert nodule["present"]
     assert not effusion["present"]
+    assert (nodule["uncertainty"], nodule["borderline"]) == (None, False)
     assert set(found["summary"]["timings"]) == set(steps)
     assert found["summary"]["device"] == "cpu"
     assert any("one and the same map" in words for words in found["summary"]["warnings"])
+
+
+@pytest.fixture
+def ensemble_card(tiny_card, tmp_path):
+    """The tiny model and one with other weights."""
+    first = (tiny_card.parent / "weights.safetensors").read_bytes()
+    state = {name: value * 1.1 for name, value in safetensors.torch.load(first).items()}
+    second = safetensors.torch.save(state)
+    folder = tmp_path / "ensemble"
+    folder.mkdir()
+    (folder / "weights.safetensors").write_bytes(first)
+    (folder / "second.safetensors").write_bytes(second)
+    member = f'{{ weights = "second.safetensors", sha256 = "{hashlib.sha256(second).hexdigest()}" }}'
+    table = f'\n[uncertainty]\nkind = "ensemble"\nmembers = [{member}]\n'
+    (folder / "model.toml").write_text(tiny_card.read_text() + table)
+    return folder / "model.toml"
+
+
+def test_a_declared_uncertainty_reaches_rows_and_report(request_for, real_image, tiny_card, ensemble_card):
+    asked = [real_image("RG1_UNCR.dcm")]
+    plain, _ = run(request_for(asked))
+    found, _ = run(request_for(asked, card=str(ensemble_card)))
+    for before, after in zip(plain["summary"]["findings"], found["summary"]["findings"], strict=True):
+        spread = after["uncertainty"]
+        assert after["probability"] == before["probability"]
+        assert (spread["kind"], spread["passes"]) == ("ensemble", 2)
+        assert spread["low"] < spread["mean"] < spread["high"]
+    words = texts(objects(found)[-1])
+    assert "95 % interval of the score" in words
+    assert "from 2 networks" in words
+
+
+def test_a_member_that_changed_is_verified_anew(request_for, real_image, ensemble_card):
+    run(request_for([real_image("RG1_UNCR.dcm")], card=str(ensemble_card)))
+    member = ensemble_card.parent / "second.safetensors"
+    member.write_bytes(b"other weights")
+    os.utime(member, (1, 1))
+    with pytest.raises(DigestMismatch, match="second"):
+        run(request_for([real_image("RG1_UNCR.dcm")], card=str(ensemble_card)))
 
 
 def test_the_pictures_of_two_films_are_counted_through(request_for, real_image, tmp_path):

@@ -1,0 +1,103 @@
+"""What every method says of itself, the random control, and the panel."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from small_evidence import evidence
+
+from cam_core.classifier import Capability
+from cam_core.method import Method, known_methods, method_named, variants_of
+from cam_core.panel import DEFAULT_PANEL, panel_for
+
+METHODS = [method for name in known_methods() for method in variants_of(name)]
+
+
+def test_the_methods_are_these() -> None:
+    assert sorted(method.full_name for method in METHODS) == [
+        "ablation-cam",
+        "cam",
+        "eigen-cam",
+        "eigen-grad-cam",
+        "finer-cam",
+        "grad-cam",
+        "grad-cam++:original",
+        "grad-cam++:paper",
+        "hirescam",
+        "is-cam",
+        "layercam",
+        "occlusion:mean",
+        "occlusion:zero",
+        "random",
+        "score-cam:clustered",
+        "score-cam:delta",
+        "score-cam:original",
+        "score-cam:paper",
+        "shapley-cam",
+        "ss-cam",
+        "xgrad-cam",
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+def test_every_method_declares_itself(method: Method) -> None:
+    assert method_named(method.full_name) is method
+    assert method.title
+    assert method.scale.unit
+    assert method.maps.__doc__
+    assert method.class_specific == (method.name != "eigen-cam")
+    assert bool(method.asks) == (Capability.SCORES in method.needs)
+    assert all(hash(ask) == hash(ask) and ask == ask for ask in method.asks)  # noqa: PLR0124
+    assert (Capability.GRADIENTS in method.needs) >= (Capability.CURVATURES in method.needs)
+    if method.family != "control":
+        assert re.search(r"\b(19|20)\d\d\b", method.reference)
+    assert method.family in (
+        "ablation",
+        "contrast",
+        "control",
+        "linear",
+        "masking",
+        "occlusion",
+        "positive gradient",
+        "principal component",
+    )
+
+
+def test_what_is_asked_by_several_methods_is_one_question() -> None:
+    asked = [
+        ask for name in ("score-cam:delta", "score-cam:paper", "score-cam:original") for ask in method_named(name).asks
+    ]
+    assert len(set(asked)) == 1
+    assert len({ask for method in METHODS for ask in method.asks}) == 6
+
+
+def test_the_random_map_is_that_of_the_picture_and_the_label() -> None:
+    one = method_named("random").maps(evidence(labels=(0, 2), seed=1)).values
+    again = method_named("random").maps(evidence(labels=(2,), seed=1)).values
+    other = method_named("random").maps(evidence(labels=(0, 2), seed=2)).values
+    assert np.array_equal(one[1], again[0])
+    assert not np.array_equal(one[0], one[1])
+    assert not np.array_equal(one, other)
+    assert 0 <= one.min() < 0.3
+    assert 0.7 < one.max() < 1
+
+
+def test_the_panel_takes_one_method_of_each_family() -> None:
+    everything = panel_for(frozenset(Capability))
+    assert tuple(method.name for method in everything) == DEFAULT_PANEL
+    assert len(DEFAULT_PANEL) == len({method.family for method in everything}) == 4
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "names"),
+    [
+        ({Capability.SCORES}, ["occlusion"]),
+        ({Capability.SCORES, Capability.ACTIVATIONS}, ["score-cam", "occlusion"]),
+        ({Capability.SCORES, Capability.ACTIVATIONS, Capability.HEAD}, ["score-cam", "ablation-cam", "occlusion"]),
+        (set(), []),
+    ],
+)
+def test_the_panel_leaves_out_what_a_model_can_not_do(capabilities: set[Capability], names: list[str]) -> None:
+    assert [method.name for method in panel_for(frozenset(capabilities))] == names
