@@ -1,6 +1,7 @@
 # make demo    sets everything up and runs the main job with a PACS and a modality of its own
 # make test    sets everything up and runs every check: lint, types, import contracts, tests
 # make bench   seconds for each step of the demonstration study, and the node's own share
+# make bench-quality  every method's pointing, faithfulness and sanity on the demonstration model
 # make bench-cam  time and memory of the CAM methods beside other libraries, in one process
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CONSTRAINTS := deploy/constraints.txt
 ORACLES := deploy/oracle-requirements.txt
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint types contracts unit bench bench-cam clean
+.PHONY: setup demo test lint types contracts unit bench bench-cam bench-quality clean
 
 setup: $(READY)
 
@@ -45,6 +46,9 @@ bench: setup
 
 bench-cam: setup
 	$(BIN)/python tests/benchmarks/bench_cam.py
+
+bench-quality: setup
+	$(BIN)/python tests/benchmarks/bench_quality.py
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

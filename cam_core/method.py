@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.classifier import Capability
-from cam_core.errors import UnknownMethod
+from cam_core.errors import MethodNotApplicable, UnknownMethod
 from cam_core.extension import load_named, table_with_entry_points
 from cam_core.registration import Registration
 
 ENTRY_POINT_GROUP = "camnode.methods"
+
+CONTROL = "control"
+"""The family of maps that must not look like evidence; a quality report shows how others differ from them."""
 
 METHODS: dict[str, str] = {
     "cam": "cam_core.methods.cam:METHODS",
@@ -235,6 +238,21 @@ def method_named(name: str) -> Method:
         if method.variant == variant:
             return method
     raise UnknownMethod(name, tuple(method.full_name for method in variants))
+
+
+def clinical_method(name: str) -> Method:
+    """As `method_named`, but no null control: such a map explains nothing and is for quality reports only.
+
+    Raises
+    ------
+    UnknownMethod, DuplicateName
+    MethodNotApplicable
+        For a control.
+    """
+    method = method_named(name)
+    if method.family == CONTROL:
+        raise MethodNotApplicable(name, "it is a null control for quality reports and explains nothing")
+    return method
 
 
 def _sources() -> dict[str, str]:

@@ -136,7 +136,8 @@ class Route:
     model: Name
     destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
     when: Annotated[str, Field(min_length=1)] = "true"
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("grad-cam", "grad-cam++", "score-cam")
+    #: as `cam_core.panel.DEFAULT_PANEL`: one method of each independent family
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("grad-cam", "grad-cam++", "score-cam", "ablation-cam")
     priority: Literal["stat", "routine"] = "routine"
     stat_when: str = "false"
     enabled: bool = True

@@ -14,8 +14,8 @@ from cam_core.card import InputSpecification, IntendedUse, ModelCard, Training
 from cam_core.explanation import Explanation
 from cam_core.finding import Code, Finding, Label, Prediction, Uncertainty
 from cam_core.image import Image, fit_to, grey
-from cam_core.registration import Registration
 from cam_core.region import regions
+from cam_core.registration import Registration
 from cam_core.saliency import SaliencyMap
 from dicom_node.objects import measurement_report, secondary_capture, summary_report
 from dicom_node.objects.answer import ImageAnswer, StudyAnswer

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from cam_core.method import Evidence, Method, RawMaps, Scale
+from cam_core.method import CONTROL, Evidence, Method, RawMaps, Scale
 
 
 def random_map(evidence: Evidence) -> RawMaps:
@@ -29,7 +29,7 @@ METHODS = (
     Method(
         name="random",
         title="Random",
-        family="control",
+        family=CONTROL,
         needs=frozenset(),
         scale=Scale(signed=False, unit="none"),
         reference="Null control without a paper",

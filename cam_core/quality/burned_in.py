@@ -14,13 +14,13 @@ structures can pass for letters: look at the mask before using it there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import label, regionprops
-from skimage.measure._regionprops import RegionProperties
 
 from cam_core.resample import resize
 
@@ -124,7 +124,8 @@ def _glyphs(plane: NDArray[np.float64]) -> list[_Glyph]:
     return [_glyph(part, plane, hat, change, ground) for part in parts if _has_size(part, side)]
 
 
-def _has_size(part: RegionProperties, side: int) -> bool:
+def _has_size(part: Any, side: int) -> bool:
+    """Whether a part, as scikit-image gives it, is as large as a character or a few."""
     height, width = part.bbox[2] - part.bbox[0], part.bbox[3] - part.bbox[1]
     least = max(LEAST_HEIGHT * side, LEAST_EXTENT)
     return bool(
@@ -136,7 +137,7 @@ def _has_size(part: RegionProperties, side: int) -> bool:
 
 
 def _glyph(
-    part: RegionProperties,
+    part: Any,
     plane: NDArray[np.float64],
     hat: NDArray[np.float64],
     change: NDArray[np.float64],

@@ -74,31 +74,27 @@ def cases(
     -----
     A method that can't explain the image has a map of NaN, and its figures say so.
     """
-    specification = classifier.card.input
-    placed = fitted(examined.image, specification)
+    names = [one.name for one in classifier.card.labels]
+    placed = fitted(examined.image, classifier.card.input)
     shown = np.ascontiguousarray(np.moveaxis(placed.values, -1, 0))
-    score = scoring(classifier)
-    maps = maps_of(classifier, methods, shown, [one.name for one in classifier.card.labels])
-    places = _places(examined.image, placed.fit)
-    made = []
-    for label in labels:
-        index = [one.name for one in classifier.card.labels].index(label)
-        mask = examined.masks.get(label)
-        again = {one.full_name: partial(_map_of, classifier, one, label) for one in methods} if explained_again else {}
-        made.append(
-            Case(
-                name=examined.name,
-                patient=examined.patient,
-                finding=label,
-                query=Query(input=shown, score=score, label=index, micro_batch=classifier.micro_batch),
-                maps={name: found[index] for name, found in maps.items()},
-                mask=None if mask is None else _on_grid(mask, placed.fit, around=False),
-                places=places,
-                other_maps={name: np.delete(found, index, axis=0) for name, found in maps.items()},
-                explain=again,
-            )
+    maps = maps_of(classifier, methods, shown, names)
+    score, places = scoring(classifier), _places(examined.image, placed.fit)
+    masks = {label: _on_grid(mask, placed.fit, around=False) for label, mask in examined.masks.items()}
+    again = methods if explained_again else ()
+    return tuple(
+        Case(
+            name=examined.name,
+            patient=examined.patient,
+            finding=label,
+            query=Query(input=shown, score=score, label=names.index(label), micro_batch=classifier.micro_batch),
+            maps={name: found[names.index(label)] for name, found in maps.items()},
+            mask=masks.get(label),
+            places=places,
+            other_maps={name: np.delete(found, names.index(label), axis=0) for name, found in maps.items()},
+            explain={one.full_name: partial(_map_of, classifier, one, label) for one in again},
         )
-    return tuple(made)
+        for label in labels
+    )
 
 
 def scoring(classifier: Classifier) -> Score:

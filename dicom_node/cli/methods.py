@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cam_core.method import Method, known_methods, variants_of
+from cam_core.method import CONTROL, Method, known_methods, variants_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.printing import as_json, say, table
 
@@ -23,11 +23,12 @@ class Described:
 
 
 def described() -> tuple[Described, ...]:
-    """Every variant of every method, those from installed entry points among them."""
+    """Every variant of every method that a route can name, those from installed entry points among them."""
     return tuple(
         _described(method, default=number == 0)
         for name in known_methods()
         for number, method in enumerate(variants_of(name))
+        if method.family != CONTROL
     )
 
 

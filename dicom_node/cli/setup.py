@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from cam_core.errors import CamCoreError
-from cam_core.method import method_named
+from cam_core.method import clinical_method
 from dicom_node.cli import models
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from dicom_node.cli.printing import as_json, say, table
@@ -96,7 +96,7 @@ def _check_routes(config: Config) -> Iterator[CheckLine]:
 def _unknown_methods(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         try:
-            method_named(name)
+            clinical_method(name)
         except CamCoreError as error:
             yield str(error)
 

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from cam_core.card import ModelCard, load_card
 from cam_core.errors import CamCoreError, CardError
-from cam_core.method import method_named
+from cam_core.method import clinical_method
 from dicom_node.errors import NoHeader, ReadingError
 from dicom_node.objects.answer import ImageAnswer, StudyAnswer, headline
 from dicom_node.objects.secondary_capture import picture_of
@@ -58,7 +58,7 @@ def _answer_study(job: JobRequest, clock: Clock) -> Mapping[str, Any]:
         classifier = opened(load_card(job.card), job.device)
         card = classifier.card
         for name in job.methods:
-            method_named(name)
+            clinical_method(name)
     reading = read_study(job.files, card, clock, job.identity)
     provenance = job.provenance(card)
     images, drawn = explain_images(reading.images, classifier, job, provenance, clock)

@@ -18,10 +18,10 @@ from cam_core.finding import Finding
 from cam_core.image import Image
 from cam_core.method import Evidence, Method, RawMaps, method_named
 from cam_core.model_input import model_input
+from cam_core.normalisation import by_map_maximum
 from cam_core.prediction import predict
 from cam_core.runtimes.onnx_runtime import OnnxClassifier
 from cam_core.runtimes.torch_runtime import TorchClassifier
-from cam_core.normalisation import by_map_maximum
 
 ALL = ("cam", "grad-cam", "grad-cam++", "grad-cam++:original", "score-cam", "score-cam:paper")
 METHODS = tuple(method_named(name) for name in ALL)

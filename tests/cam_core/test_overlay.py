@@ -7,77 +7,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from drawn import CELLS, MODEL, anatomy, blob, explanation, picture, saliency, sharp, shown, texts
 from PIL import Image as PillowImage
 from skimage.measure import points_in_poly
 
 from cam_core import caption
 from cam_core.caption import DEMONSTRATION, NOT_PRIMARY, NOT_TRUTH, notice_caption, overlay_caption
-from cam_core.equivalence import equivalent_groups
 from cam_core.errors import OverlayError
-from cam_core.explanation import Explanation
 from cam_core.finding import Finding, Uncertainty
 from cam_core.image import Image, fit_to
 from cam_core.legend import Bar, Words, legend_height
-from cam_core.normalisation import fixed, shared, shared_by_method
-from cam_core.overlay import OverlayPicture, OverlayStyle, render_notice, render_overlay, render_panel
+from cam_core.normalisation import fixed
+from cam_core.overlay import OverlayStyle, render_notice, render_overlay, render_panel
 from cam_core.palette import blend, colours
 from cam_core.region import Region, regions
-from cam_core.registration import Registration
 from cam_core.saliency import MapCondition, SaliencyMap
-from cam_core.threshold import OTSU, fixed_level
 from cam_core.tile import display_scale, outline
-
-MODEL = "small 0.1"
-CELLS = 16
-
-
-def picture(shape: tuple[int, int], seed: int = 0) -> Image:
-    pixels = np.random.default_rng(seed).random(shape, dtype=np.float32)
-    return Image(pixels=pixels, spacing_mm=(0.5, 0.5))
-
-
-def blob(row: float = 5, column: float = 10) -> np.ndarray:
-    y, x = np.mgrid[:CELLS, :CELLS]
-    return np.exp(-((y - row) ** 2 + (x - column) ** 2) / 4).astype(np.float32)
-
-
-def saliency(image: Image, values: np.ndarray, **names: str) -> SaliencyMap:
-    return SaliencyMap(
-        values=values.astype(np.float32),
-        method=names.get("method", "grad-cam"),
-        variant=names.get("variant", ""),
-        title=names.get("title", "Grad-CAM"),
-        label="finding 0",
-        fit=fit_to(image.shape, (128, 128), "stretch"),
-        registration=Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True),
-    )
-
-
-def explanation(
-    image: Image, finding: Finding, *maps: SaliencyMap, failures: tuple[tuple[str, str], ...] = ()
-) -> Explanation:
-    return Explanation(
-        finding=finding,
-        maps=maps,
-        regions=tuple(regions(one) for one in maps),
-        equivalent=equivalent_groups(maps),
-        failures=failures,
-    )
-
-
-def anatomy(drawn: OverlayPicture) -> np.ndarray:
-    assert drawn.anatomy is not None
-    x0, y0, x1, y1 = drawn.anatomy
-    return drawn.pixels[y0:y1, x0:x1]
-
-
-def shown(image: Image) -> np.ndarray:
-    return (np.clip(image.pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def sharp(values: np.ndarray) -> np.ndarray:
-    """Exactly zero away from the blob."""
-    return np.where(values < 0.05, 0, values)
 
 
 @pytest.mark.parametrize("shape", [(600, 601), (513, 900), (128, 128), (1001, 40), (37, 501)])
@@ -215,12 +160,6 @@ def test_a_legend_that_needs_more_room_gets_it(finding: Callable[..., Finding]) 
     assert not drawn.pixels[-2:, :].any()  # a margin below the last line: nothing is cut
     long = render_notice(None, "AI not performed", ["because " * 900])
     assert long.pixels.shape[0] > 768
-
-
-def texts(image: Image, one: SaliencyMap, finding: Finding, style: OverlayStyle) -> list[str]:
-    blocks = overlay_caption(one, finding, regions(one, spacing_mm=image.spacing_mm), MODEL, style)
-    ticks = [tick for block in blocks if isinstance(block, Bar) for tick in block.ticks]
-    return [block.text for block in blocks if isinstance(block, Words)] + ticks
 
 
 def test_the_legend_says_all_that_a_reader_needs(finding: Callable[..., Finding]) -> None:
@@ -411,92 +350,3 @@ def test_outlines_are_numbered_beside_them_and_inside_the_picture() -> None:
 
 def _within(region: Region, x: int, y: int) -> bool:
     return bool(points_in_poly([[x + 0.5, y + 0.5]], region.contour)[0])  # type: ignore[no-untyped-call]
-
-
-def test_maps_on_a_shared_scale_can_be_compared(finding: Callable[..., Finding]) -> None:
-    """A map of half the height is coloured half as strongly, and the legend says which scale it is."""
-    image = Image(pixels=np.full((600, 600), 0.5, np.float32), spacing_mm=None)
-    strong, faint = saliency(image, sharp(blob())), saliency(image, 0.5 * sharp(blob()))
-    style = OverlayStyle(normalisations=(shared([strong, faint], over="these studies"),))
-    level = {}
-    for name, one in (("strong", strong), ("faint", faint)):
-        drawn = render_overlay(image, one, finding(), model=MODEL, style=style, found=())
-        assert drawn.normalisations == style.normalisations
-        level[name] = np.abs(anatomy(drawn).astype(float) - 128).max()
-    alone = render_overlay(image, faint, finding(), model=MODEL, found=())
-    assert np.abs(anatomy(alone).astype(float) - 128).max() == pytest.approx(level["strong"], abs=2)
-    assert level["faint"] < 0.7 * level["strong"]
-    said = texts(image, faint, finding(), style)
-    assert "Shared scale over 2 maps of these studies: their colours can be compared" in said
-    assert "This map reaches 50 % of the scale" in said
-    high = strong.visible_range[1]
-    assert f"{high:.3g}  (100 %)" in said
-
-
-def test_a_fixed_scale_is_named_and_says_what_lies_over_it(finding: Callable[..., Finding]) -> None:
-    image = picture((600, 600))
-    style = OverlayStyle(normalisations=(fixed(0.1, 0.4),))
-    said = texts(image, saliency(image, blob()), finding(), style)
-    assert any(words.startswith("Fixed scale 0.1 to 0.4") for words in said)
-    assert "Values over 0.4 have the top colour" in said
-    assert "0.1  (0 %)" in said
-    assert "0.4  (100 %)" in said
-
-
-def test_a_panel_names_the_scale_of_each_method(finding: Callable[..., Finding]) -> None:
-    image = picture((600, 600))
-    maps = (saliency(image, blob()), saliency(image, blob(9, 4), method="score-cam", title="Score-CAM"))
-    one = explanation(image, finding(), *maps)
-    style = OverlayStyle(normalisations=shared_by_method([maps[0], saliency(image, 2 * blob())]))
-    blocks = caption.panel_caption(one, MODEL, style)
-    said = [block.text for block in blocks if isinstance(block, Words)]
-    high = 2 * maps[0].visible_range[1]
-    assert f"Grad-CAM: scale 0 to {high:.3g} (shared, over 2 maps of this study)" in said
-    assert "Score-CAM: its own maximum, not to be compared" in said
-    assert [block.title for block in blocks if isinstance(block, Bar)] == ["Share of each map's scale"]
-    assert render_panel(image, one, model=MODEL, style=style).normalisations[0] == style.normalisations[0]
-
-
-@pytest.mark.parametrize("spacing", [(0.2, 0.5), (0.5, 0.2), (0.5, 0.505)])
-def test_pictures_keep_the_proportions_of_the_body(
-    spacing: tuple[float, float], finding: Callable[..., Finding]
-) -> None:
-    """A disc in millimetres is a disc on the picture, and its outline lies on its edge."""
-    y, x = np.mgrid[:300, :300] + 0.5
-    disc = ((y - 150) * spacing[0]) ** 2 + ((x - 150) * spacing[1]) ** 2 < 22**2
-    image = Image(pixels=disc.astype(np.float32), spacing_mm=spacing)
-    drawn = render_overlay(image, saliency(image, -blob()), finding(), model=MODEL)
-    rows, columns = np.nonzero(anatomy(drawn)[..., 0] > 128)
-    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(1, abs=0.02)
-    square = max(spacing) < 1.02 * min(spacing)
-    assert (drawn.scale[0] == drawn.scale[1]) == square
-    x0, y0, x1, y1 = drawn.anatomy or (0, 0, 0, 0)
-    assert (y1 - y0, x1 - x0) == (round(300 * drawn.scale[0]), round(300 * drawn.scale[1]))
-    spot = saliency(image, np.where(blob(8, 8) > 0.5, 1.0, 0.0))
-    (region,) = regions(spot)
-    lined = anatomy(render_overlay(image, spot, finding(), model=MODEL, found=(region,))).astype(int)
-    bare = anatomy(render_overlay(image, spot, finding(), model=MODEL, found=())).astype(int)
-    rows, columns = np.nonzero((lined != bare).any(axis=2))
-    x0, y0, x1, y1 = region.box
-    assert (columns.min(), columns.max()) == pytest.approx((x0 * drawn.scale[1], x1 * drawn.scale[1]), abs=8)
-    assert (rows.min(), rows.max()) == pytest.approx((y0 * drawn.scale[0], y1 * drawn.scale[0]), abs=8)
-
-
-def test_how_the_outline_was_chosen_is_said(finding: Callable[..., Finding]) -> None:
-    image = picture((600, 600))
-    one = saliency(image, blob())
-    for threshold, words in (
-        (0.4, "Outline: 40 % of the map's maximum"),
-        (OTSU, "Outline: Otsu's threshold, "),
-        (fixed_level(0.3), "Outline: map value 0.3, "),
-    ):
-        found = regions(one, threshold=threshold)
-        said = [
-            block.text
-            for block in overlay_caption(one, finding(), found, MODEL, OverlayStyle())[:-1]
-            if isinstance(block, Words)
-        ]
-        assert any(line.startswith(words) for line in said)
-    assert regions(one, threshold=fixed_level(5.0)) == ()
-    none = overlay_caption(one, finding(), (), MODEL, OverlayStyle())
-    assert "No area is outlined" in [block.text for block in none if isinstance(block, Words)]

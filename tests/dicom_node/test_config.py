@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cam_core.method import method_named
+from cam_core.panel import DEFAULT_PANEL
 from dicom_node.config import load_config, parse_config
 from dicom_node.errors import ConfigurationError
 
@@ -84,3 +86,10 @@ def test_the_example_is_a_valid_configuration_that_names_every_key(tmp_path):
     for section in ("node", "storage", "receiving", "studies", "work", "sending"):
         for key in getattr(config, section).__dataclass_fields__:
             assert f"\n{key} = " in example, f"{section}.{key} is not in the example"
+
+
+def test_the_default_methods_are_one_of_each_independent_family():
+    (route,) = parse_config(GOOD, Path("camnode.toml")).routes
+    assert route.methods == DEFAULT_PANEL
+    families = [method_named(name).family for name in DEFAULT_PANEL]
+    assert len(set(families)) == len(families)

@@ -115,7 +115,7 @@ def test_every_concept_is_in_the_published_tables(key: str) -> None:
         ("score-cam:paper", "130402"),
         ("grad-cam", "130403"),
         ("grad-cam++", "130403"),
-        ("layer-cam", "130403"),
+        ("layercam", "130403"),
         ("integrated-gradients", "130404"),
     ],
 )

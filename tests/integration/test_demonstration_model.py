@@ -13,9 +13,9 @@ import pytest
 from cam_core.card import load_card
 from cam_core.classifier import open_classifier
 from cam_core.explanation import ExplainOptions, explain
-from cam_core.prediction import predict
 from cam_core.image import Image
 from cam_core.method import method_named
+from cam_core.prediction import predict
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "models" / "chest-demo"
 FILMS = 36

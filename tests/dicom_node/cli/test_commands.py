@@ -83,6 +83,10 @@ def test_check_tells_unknown_keys_bad_conditions_methods_and_models(site):
     site.write_text(text.replace('["grad-cam"]', '["grad-cam", "xcam"]') + "when = 'Modlity == 1'\n")
     told = camnode("check", "--config", site, code=1)
     assert "xcam" in told
+    site.write_text(text.replace('["grad-cam"]', '["random"]'))
+    assert "null control" in camnode("check", "--config", site, code=1)
+    site.write_text(text.replace('["grad-cam"]', '["grad-cam", "xcam"]') + "when = 'Modlity == 1'\n")
+    told = camnode("check", "--config", site, code=1)
     assert "did you mean Modality" in told
     site.write_text(text.replace("model.toml", "nowhere.toml"))
     assert "nowhere.toml" in camnode("check", "--config", site, code=1)
@@ -153,6 +157,7 @@ def test_methods_are_listed_with_what_they_need():
     assert listed["grad-cam"]["needs"] == ["activations", "gradients"]
     assert listed["score-cam:delta"]["default"]
     assert not listed["score-cam:paper"]["default"]
+    assert "random" not in listed
     assert "CVPR 2016" in listed["cam"]["reference"]
 
 
