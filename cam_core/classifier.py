@@ -80,14 +80,14 @@ class ForwardOptions:
 
     Attributes
     ----------
-    engine : ``model``, ``fused``, ``onnxruntime`` or ``compiled``
-        The model itself; its batch norms folded into its convolutions; exported to ONNX; compiled by
-        ``torch.compile``. Not every runtime has every engine.
+    engine : ``model``, ``fused`` or ``onnxruntime``
+        The model itself; its batch norms folded into its convolutions; exported to ONNX. Not every runtime has every
+        engine.
     precision : ``fp32``, ``bf16`` or ``fp16``
         The lower ones compute with a converted copy of the model.
     """
 
-    engine: Literal["model", "fused", "onnxruntime", "compiled"] = "model"
+    engine: Literal["model", "fused", "onnxruntime"] = "model"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 

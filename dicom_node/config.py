@@ -81,6 +81,9 @@ class WorkConfig:
     wall_seconds: Seconds = 300
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
+    #: what runs the many passes of Score-CAM and its kin: `cam_core.classifier.ForwardOptions`
+    engine: Literal["model", "fused", "onnxruntime"] = "model"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

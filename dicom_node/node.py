@@ -118,7 +118,7 @@ class Node:
         """Load the models of all routes before the first study needs them."""
         cards = sorted({str(self.config.models[route.model]) for route in self.config.routes if route.enabled})
         try:
-            for answer in self.children.warm({"task": "warm", "cards": cards, "device": self.config.work.device}):
+            for answer in self.children.warm(rows.warm_request(cards, self.config.work)):
                 self._audit_models(answer["models"])
         except ChildError as error:
             log.warning("the models could not be loaded ahead: %s", error)

@@ -26,7 +26,8 @@ ENGINES: dict[str, str] = {
     "onnxruntime": "cam_core.runtimes.exported:exported",
 }
 """Name to ``"module:name"`` of a function from a private module and an example batch to a `Pass`; it may raise whatever
-comes its way when the module is not to its taste."""
+comes its way when the module is not to its taste. ``torch.compile`` isn't among them: on a CPU it took minutes for a
+DenseNet121 and saved a tenth."""
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -82,6 +82,7 @@ class Session:
 
 
 def _options() -> onnxruntime.SessionOptions:
+    """Repeatable. The arena keeps what its largest pass needed: giving it back after each costs 6 % of the time."""
     options = onnxruntime.SessionOptions()
     options.use_deterministic_compute = True
     options.log_severity_level = 3

@@ -14,6 +14,7 @@ from dicom_node.cli.printing import as_json, say, table
 from dicom_node.config import WorkConfig, load_config
 from dicom_node.engine.child import Child
 from dicom_node.errors import ChildError
+from dicom_node.pipeline.rows import warm_request
 
 commands = typer.Typer(help="List, show and verify model cards.", no_args_is_help=True)
 
@@ -27,18 +28,18 @@ def inspect(paths: Iterable[Path], work: WorkConfig) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as crashes:
         child = Child(child_limits(work), Path(crashes))
         try:
-            return [_inspect(path, child, work.device) for path in paths]
+            return [_inspect(path, child, work) for path in paths]
         finally:
             child.stop()
 
 
-def _inspect(path: Path, child: Child, device: str) -> dict[str, Any]:
+def _inspect(path: Path, child: Child, work: WorkConfig) -> dict[str, Any]:
     try:
         card = load_card(path)
     except CamCoreError as error:
         return {"card": str(path), "problems": list(getattr(error, "problems", ())) or [str(error)]}
     try:
-        (told,) = child.call({"task": "warm", "cards": [str(card.path)], "device": device})["models"]
+        (told,) = child.call(warm_request([str(card.path)], work))["models"]
         problems = [told["reason"]] if "reason" in told else []
     except ChildError as error:
         problems = [f"can't be opened: {error}"]

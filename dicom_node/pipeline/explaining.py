@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.card import ModelCard, load_card
-from cam_core.classifier import Classifier, open_classifier
+from cam_core.classifier import EXACT, Classifier, ForwardOptions, open_classifier
 from cam_core.errors import ModelLoadError
 from cam_core.explanation import ExplainOptions, Explanation, explain_batch
 from cam_core.method import method_named
@@ -38,14 +38,14 @@ class Drawn:
 
 @lru_cache(maxsize=4)
 def classifier_of(
-    card_path: Path, card_modified: float, weights_modified: tuple[float, ...], device: str
+    card_path: Path, card_modified: float, weights_modified: tuple[float, ...], device: str, forward: ForwardOptions
 ) -> Classifier:
     """A classifier that stays loaded in this process; a changed card or weights file is loaded, and verified, anew."""
     del card_modified, weights_modified  # they are there to be part of the cache's key
-    return open_classifier(load_card(card_path), device)
+    return open_classifier(load_card(card_path), device, forward)
 
 
-def opened(card: ModelCard, device: str) -> Classifier:
+def opened(card: ModelCard, device: str, forward: ForwardOptions = EXACT) -> Classifier:
     """The classifier of a card.
 
     Raises
@@ -56,7 +56,7 @@ def opened(card: ModelCard, device: str) -> Classifier:
     if card.input.slices is not None:
         raise ModelLoadError(card.weights, "takes volumes; the node reads single images only")
     weights = tuple(one.stat().st_mtime for one in card.weights_files)
-    return classifier_of(card.path, card.path.stat().st_mtime, weights, device)
+    return classifier_of(card.path, card.path.stat().st_mtime, weights, device, forward)
 
 
 def explain_images(

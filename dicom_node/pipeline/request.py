@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cam_core.card import ModelCard
+from cam_core.classifier import ForwardOptions
 from cam_core.overlay import OverlayStyle
 from dicom_node import __version__
 from dicom_node.pipeline import PIPELINE_VERSION
@@ -73,6 +74,7 @@ class JobRequest:
     source_digest: str
     staging: Path
     device: str
+    forward: ForwardOptions
     station_name: str
     device_serial_number: str
 
@@ -119,9 +121,15 @@ def parse_request(request: Mapping[str, Any]) -> JobRequest:
         source_digest=request["source_digest"],
         staging=Path(request["staging"]),
         device=request["device"],
+        forward=forward_options(request),
         station_name=request["node"]["station_name"],
         device_serial_number=request["node"]["device_serial_number"],
     )
+
+
+def forward_options(request: Mapping[str, Any]) -> ForwardOptions:
+    """How the passes over changed inputs are computed; exactly, unless the request says otherwise."""
+    return ForwardOptions(**request.get("forward", {}))
 
 
 def _source_file(entry: Mapping[str, str]) -> SourceFile:

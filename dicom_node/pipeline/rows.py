@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dicom_node.config import Config, Route
+from dicom_node.config import Config, Route, WorkConfig
 from dicom_node.errors import ChildFailed
 from dicom_node.receiving.instance import ReceivedInstance
 from dicom_node.routing import Match, RoutedInstance, Routing, match
@@ -101,12 +101,25 @@ def route_settings(route: Route, config: Config) -> dict[str, Any]:
     }
 
 
+def warm_request(cards: Sequence[str], work: WorkConfig) -> dict[str, Any]:
+    """The child's request to load models ahead, as jobs will use them."""
+    return {"task": "warm", "cards": list(cards), "device": work.device, "forward": _forward(work)}
+
+
+def _forward(work: WorkConfig) -> dict[str, str]:
+    return {"engine": work.engine, "precision": work.precision}
+
+
 def request_for(database: Database, spool: Spool, job: jobs.Job, config: Config, staging: Path) -> dict[str, Any]:
     """The child's request for a job: paths and settings, no pixel."""
     with database.reading() as connection:
         inputs = studies.instances_by_id(connection, job.inputs)
     settings = job.settings
-    digest = hashlib.sha256(audit.canonical({key: settings[key] for key in ("methods", "output")}).encode())
+    computed = {key: settings[key] for key in ("methods", "output")}
+    forward = _forward(config.work)
+    if forward != _forward(WorkConfig()):  # other numbers are other results
+        computed["forward"] = forward
+    digest = hashlib.sha256(audit.canonical(computed).encode())
     return {
         "task": "answer",
         "job_id": job.job_id,
@@ -123,6 +136,7 @@ def request_for(database: Database, spool: Spool, job: jobs.Job, config: Config,
         "source_digest": job.input_digest,
         "staging": str(staging),
         "device": config.work.device,
+        "forward": forward,
         "node": {"station_name": config.node.station_name, "device_serial_number": config.node.device_serial_number},
     }
 

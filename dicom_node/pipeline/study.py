@@ -8,6 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from cam_core.card import ModelCard, load_card
+from cam_core.classifier import ForwardOptions, Numerics
 from cam_core.errors import CamCoreError, CardError
 from cam_core.method import clinical_method
 from dicom_node.errors import NoHeader, ReadingError
@@ -18,7 +19,7 @@ from dicom_node.pipeline.clock import Clock, Progress
 from dicom_node.pipeline.explaining import Drawn, draw_notice, explain_images, numbered, opened
 from dicom_node.pipeline.identity import header_of
 from dicom_node.pipeline.reading import StudyReading, read_study
-from dicom_node.pipeline.request import JobRequest, parse_request
+from dicom_node.pipeline.request import JobRequest, forward_options, parse_request
 from dicom_node.provenance import ClinicalStatus, Provenance, Reason
 from dicom_node.reading import read_header
 from dicom_node.reading.selection import LeftOut
@@ -34,7 +35,7 @@ def answer(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
         What makes the job fail: a model that can't be used, a file that nothing can be made of.
     """
     if request["task"] == "warm":
-        return {"models": [_warm(Path(card), request["device"]) for card in request["cards"]]}
+        return {"models": [_warm(Path(card), request["device"], forward_options(request)) for card in request["cards"]]}
     job = parse_request(request)
     clock = Clock(progress)
     if request["task"] == "report failure":
@@ -42,10 +43,10 @@ def answer(request: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
     return _answer_study(job, clock)
 
 
-def _warm(card_path: Path, device: str) -> dict[str, str]:
+def _warm(card_path: Path, device: str, forward: ForwardOptions) -> dict[str, str]:
     try:
         card = load_card(card_path)
-        classifier = opened(card, device)
+        classifier = opened(card, device, forward)
         _ = classifier.registration
     except CamCoreError as error:
         return {"card": str(card_path), "reason": str(error)}
@@ -55,19 +56,19 @@ def _warm(card_path: Path, device: str) -> dict[str, str]:
 
 def _answer_study(job: JobRequest, clock: Clock) -> Mapping[str, Any]:
     with clock.step("open model"):
-        classifier = opened(load_card(job.card), job.device)
+        classifier = opened(load_card(job.card), job.device, job.forward)
         card = classifier.card
         for name in job.methods:
             clinical_method(name)
     reading = read_study(job.files, card, clock, job.identity)
     provenance = job.provenance(card)
     images, drawn = explain_images(reading.images, classifier, job, provenance, clock)
-    found = _study_answer(job, card, reading, images)
+    found = _study_answer(job, card, reading, images, classifier.numerics)
     return _finish(found, drawn, job, provenance, clock, (classifier.device, classifier.runtime))
 
 
 def _study_answer(
-    job: JobRequest, card: ModelCard, reading: StudyReading, images: tuple[ImageAnswer, ...]
+    job: JobRequest, card: ModelCard, reading: StudyReading, images: tuple[ImageAnswer, ...], numerics: Numerics
 ) -> StudyAnswer:
     status, reasons = reading.refusal or _how_it_went(images, reading.unread)
     return StudyAnswer(
@@ -78,7 +79,7 @@ def _study_answer(
         reasons=reasons,
         left_out=reading.left_out,
         unread=reading.unread,
-        parameters=_parameters(job),
+        parameters=(*_parameters(job), *_numerics(numerics)),
     )
 
 
@@ -107,6 +108,16 @@ def _parameters(job: JobRequest) -> tuple[str, ...]:
         f"region_threshold={output.region_threshold:g} of the map's maximum",
         f"opacity={output.opacity:g}",
         f"palette={output.palette}",
+    )
+
+
+def _numerics(numerics: Numerics) -> tuple[str, ...]:
+    """How masked passes were computed, where it was not by the model itself."""
+    if numerics == Numerics():
+        return ()
+    return (
+        f"masked_passes={numerics.engine} {numerics.precision}",
+        f"masked_passes_deviation={numerics.deviation:.1g} of the logits' spread",
     )
 
 

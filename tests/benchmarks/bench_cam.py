@@ -71,7 +71,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.their_findings = FINDINGS
     if options.quick:
-        options.rounds, options.channels, options.side, options.their_findings = 3, 16, 64, 1
+        options.rounds, options.channels, options.side, options.their_findings = 3, 16, 96, 1
         torch.set_num_threads(1)
     options.models = options.models or list(MODELS)[: 1 if options.quick else None]
     options.parts = options.parts or list(PARTS)

@@ -15,6 +15,7 @@ from stopwatch import Part, Verdict, interleaved, ratio
 
 from cam_core.classifier import Classifier, ForwardOptions
 from cam_core.errors import ModelLoadError
+from cam_core.method import Subject
 
 Work = Callable[[], object]
 
@@ -23,12 +24,13 @@ def gradients(case: Case, options: argparse.Namespace) -> Part:
     """Five gradient methods for all findings beside one forward pass."""
     batch = contest.input_of(case)
     ours, slow = "ours, five methods", f"pytorch-grad-cam, five methods, {options.their_findings} finding(s)"
+    torchcam = "torchcam, four methods"
     found = interleaved(
         {
             "forward": contest.plain_forward(case),
             "forward as ours runs it": lambda: case.classifier.scores(batch),
             ours: lambda: raw_maps(case.classifier, batch, GRADIENTS),
-            "torchcam, four methods": lambda: contest.torchcam_loop(case),
+            torchcam: lambda: contest.torchcam_loop(case),
         },
         options.rounds,
     )
@@ -53,11 +55,7 @@ def gradients(case: Case, options: argparse.Namespace) -> Part:
                 measured=ratio(found, slow, f"{ours}, beside it") * FINDINGS / options.their_findings,
                 at_least=100,
             ),
-            Verdict(
-                target="torchcam, four methods / ours, five",
-                measured=ratio(found, "torchcam, four methods", ours),
-                at_least=4,
-            ),
+            Verdict(target=f"{torchcam} / ours, five", measured=ratio(found, torchcam, ours), at_least=4),
         ],
     )
 
@@ -66,28 +64,12 @@ def score_cam(case: Case, options: argparse.Namespace) -> Part:
     """Score-CAM for all findings; the libraries run one finding, for their time is linear in findings."""
     live = len(contest.live_subject(case).activations)
     subject = contest.live_subject(case, options.channels or None)
-    planes, batch = subject.activations, contest.input_of(case)
+    planes = subject.activations
     engines, notes = _engines(case)
-    theirs: dict[str, Work] = {
-        "pytorch-grad-cam, 1 finding": lambda: peers.pytorch_grad_cam_map("ScoreCAM", case, 0),
-        "torchcam, 1 finding": lambda: peers.torchcam_map("ScoreCAM", case, 0),
-    }
-    if options.channels:
-        theirs = {
-            "pytorch-grad-cam, 1 finding": lambda: contest.pytorch_grad_cam_masked(case, planes, 1),
-            "torchcam, 1 finding": lambda: contest.torchcam_masked(case, planes, 1),
-        }
-    ours: dict[str, Work] = {
-        f"ours by {name}, {FINDINGS} findings": (
-            (lambda one=one: contest.masked_passes(one, subject))
-            if options.channels
-            else (lambda one=one: raw_maps(one, batch, [SCORE_CAM]))
-        )
-        for name, one in engines.items()
-    }
+    works = _limited(case, subject, engines) if options.channels else _complete(case, engines)
     for one in engines.values():
         contest.masked_passes(one, subject, 1)
-    found = interleaved(theirs | ours, options.long_rounds, warm=False)
+    found = interleaved(works, options.long_rounds, warm=False)
     linear = _linear_in_findings(case, planes[:32])
     verdicts = [
         Verdict(
@@ -106,6 +88,31 @@ def score_cam(case: Case, options: argparse.Namespace) -> Part:
         verdicts=verdicts + _agreement(engines, case),
         notes=[*notes, *shares(case, found, engines, len(planes))],
     )
+
+
+def _complete(case: Case, engines: Mapping[str, Classifier]) -> dict[str, Work]:
+    """Whole calls, the libraries' for one finding and ours for all."""
+    batch = contest.input_of(case)
+    works: dict[str, Work] = {
+        "pytorch-grad-cam, 1 finding": lambda: peers.pytorch_grad_cam_map("ScoreCAM", case, 0),
+        "torchcam, 1 finding": lambda: peers.torchcam_map("ScoreCAM", case, 0),
+    }
+    return works | {
+        f"ours by {name}, {FINDINGS} findings": lambda one=one: raw_maps(one, batch, [SCORE_CAM])
+        for name, one in engines.items()
+    }
+
+
+def _limited(case: Case, subject: Subject, engines: Mapping[str, Classifier]) -> dict[str, Work]:
+    """The passes of a subject's few channels alone."""
+    works: dict[str, Work] = {
+        "pytorch-grad-cam, 1 finding": lambda: contest.pytorch_grad_cam_masked(case, subject.activations, 1),
+        "torchcam, 1 finding": lambda: contest.torchcam_masked(case, subject.activations, 1),
+    }
+    return works | {
+        f"ours by {name}, {FINDINGS} findings": lambda one=one: contest.masked_passes(one, subject)
+        for name, one in engines.items()
+    }
 
 
 def _engines(case: Case) -> tuple[dict[str, Classifier], list[str]]:

@@ -179,7 +179,7 @@ class Huge(nn.Module):
         (Batched, ForwardOptions(engine="onnxruntime"), "can't be run"),
         (Huge, ForwardOptions(precision="fp16"), "no finite logits"),
         (Batched, ForwardOptions(engine="onnxruntime", precision="bf16"), "in fp32 only"),
-        (Undecided, ForwardOptions(engine="compiled"), "engine 'compiled' can't run a torch model"),
+        (Undecided, ForwardOptions(engine="steam"), "engine 'steam' can't run a torch model"),  # type: ignore[arg-type]
     ],
 )
 def test_what_an_engine_cannot_take_is_an_error_when_it_is_opened(
@@ -213,7 +213,7 @@ def test_eight_threads_get_what_one_gets(engine: Any) -> None:
 
 def test_every_engine_of_the_table_is_there() -> None:
     assert all(callable(load_named(source)) for source in ENGINES.values())
-    assert engines.ENGINES.keys() <= {"model", "fused", "onnxruntime", "compiled"}
+    assert engines.ENGINES.keys() == {"model", "fused", "onnxruntime"}
 
 
 def test_deviation_of_what_does_not_vary() -> None:

@@ -16,6 +16,8 @@ EXAMPLES = [
     errors.ModelLoadError(Path("w"), "too short"),
     errors.UnknownArchitecture("vgg", ("residual-gap",)),
     errors.UnknownTargetLayer("layer9", ("layer1",)),
+    errors.UnusableTargetLayer("layer1", "runs more than once in a pass"),
+    errors.OutOfMemory(16, "cpu"),
     errors.UnknownMethod("cam2", ("cam",)),
     errors.MethodNotApplicable("cam", "no head"),
     errors.ExplanationFailed("cam", "not finite"),
@@ -39,3 +41,13 @@ def test_no_error_is_left_out_of_the_examples() -> None:
     grouping = {errors.CamCoreError, errors.ModelError, errors.MethodError}
     defined = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.CamCoreError)}
     assert defined - grouping == {type(error) for error in EXAMPLES}
+
+
+def test_an_unknown_layer_is_told_with_near_names() -> None:
+    names = tuple(f"features.denseblock{number}.conv" for number in range(60))
+    near = str(errors.UnknownTargetLayer("features.denseblok7.conv", names))
+    assert "did you mean features.denseblock7.conv" in near
+    far = str(errors.UnknownTargetLayer("head", names))
+    assert "features.denseblock59.conv" in far
+    assert "features.denseblock1.conv," not in far
+    assert "none" in str(errors.UnknownTargetLayer("head", ()))

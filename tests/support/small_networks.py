@@ -71,6 +71,17 @@ def network(seed: int = 1, **options: object) -> Network:
     return made.eval()
 
 
+ANY_USE = IntendedUse(
+    statement="Tests only.",
+    modalities=(),
+    body_parts=(),
+    views=(),
+    minimum_age_years=None,
+    maximum_age_years=None,
+    finding_site=None,
+)
+
+
 def card(*, target: str, channels: int, grid: Sequence[int], labels: int = LABELS) -> ModelCard:
     """A card of a module that is already in memory: its weights are never read."""
     return ModelCard(
@@ -108,15 +119,7 @@ def card(*, target: str, channels: int, grid: Sequence[int], labels: int = LABEL
             for number in range(labels)
         ),
         activation="sigmoid",
-        intended_use=IntendedUse(
-            statement="Tests only.",
-            modalities=(),
-            body_parts=(),
-            views=(),
-            minimum_age_years=None,
-            maximum_age_years=None,
-            finding_site=None,
-        ),
+        intended_use=ANY_USE,
         training=Training(data="", summary=""),
     )
 

@@ -116,6 +116,18 @@ def test_a_declared_uncertainty_reaches_rows_and_report(request_for, real_image,
     assert "from 2 networks" in words
 
 
+def test_a_faster_engine_is_recorded_with_its_deviation_and_changes_no_score(request_for, real_image):
+    asked = [real_image("RG1_UNCR.dcm")]
+    plain, _ = run(request_for(asked, methods=["score-cam"]))
+    fused, _ = run(request_for(asked, methods=["score-cam"], forward={"engine": "fused", "precision": "bf16"}))
+    scores = [[one["probability"] for one in each["summary"]["findings"]] for each in (plain, fused)]
+    assert scores[0] == scores[1]
+    for each, recorded in ((plain, False), (fused, True)):
+        words = texts(objects(each)[-1])
+        assert ("masked_passes=fused bf16" in words) == recorded
+        assert ("masked_passes_deviation=" in words) == recorded
+
+
 def test_a_member_that_changed_is_verified_anew(request_for, real_image, ensemble_card):
     run(request_for([real_image("RG1_UNCR.dcm")], card=str(ensemble_card)))
     member = ensemble_card.parent / "second.safetensors"
