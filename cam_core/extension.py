@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from cam_core.errors import DuplicateName
 
@@ -25,11 +26,17 @@ def table_with_entry_points(kind: str, table: dict[str, str], group: str) -> dic
         When a name is registered twice with different targets.
     """
     joined = dict(table)
-    for point in entry_points(group=group):
+    for point in _installed(group):
         if point.name in joined:
             raise DuplicateName(kind, point.name, (joined[point.name], point.value))
         joined[point.name] = point.value
     return joined
+
+
+@cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    """What is installed doesn't change while a process runs, and looking takes milliseconds."""
+    return tuple(entry_points(group=group))
 
 
 def load_named(source: str) -> object:

@@ -27,6 +27,9 @@ ROUNDS = 3
 PITCH_TOLERANCE = 0.05
 """A pitch this near (relatively) to a whole number of pixels is taken as that number: strides are whole."""
 
+FLATTEST = 0.2
+"""Part of the assumed pitch that the line through centroids must rise by at least, where no field lies inside."""
+
 EXACT_TOLERANCE = 0.02
 """Difference of a field's middle and its centroid that is allowed beyond the noise, part of the pitch."""
 
@@ -81,7 +84,8 @@ def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Regist
     the whole input (attention, gates by global averages): part of their energy lies about its middle. Both leave the
     centroid where it is for a cell that looks at the very middle of the input: the line is right there and only too
     flat. So the pitch is that of fields that lie inside the input, else that of cells which divide it evenly, if they
-    do, and only then that of the centroids.
+    do, and only then that of the centroids. Where every cell looks at everything, so that the line is flatter than
+    `FLATTEST`, there is nothing to be measured, and the cells are taken to tile the input.
     """
     places = list(zip(*(_interior(count) for count in cells), strict=True))
     probes = [
@@ -94,10 +98,10 @@ def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Regist
         _line([probe.cell[axis] for probe in probes], found[:, axis], count, size)
         for axis, (count, size) in enumerate(zip(cells, grid, strict=True))
     ]
+    if any(line is None for line in lines):
+        return library_registration(cells, grid)
     return Registration(
-        start=tuple(start for start, _ in lines),
-        step=tuple(step for _, step in lines),
-        measured=bool(np.isfinite(found[:, :, 0]).all(axis=1).any()),
+        start=tuple(line[0] for line in lines if line), step=tuple(line[1] for line in lines if line), measured=True
     )
 
 
@@ -107,13 +111,13 @@ def _interior(count: int) -> list[int]:
     return [round(place) for place in np.linspace(first, count - 1 - first, INTERIOR_CELLS)]
 
 
-def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) -> tuple[float, float]:
-    """Start and step of one axis from probed cells and their fields (n, 3)."""
+def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) -> tuple[float, float] | None:
+    """Start and step of one axis from probed cells and their fields (n, 3); None when they don't tell."""
     answered = np.isfinite(fields[:, 0])
     index, centre = np.asarray(cells, dtype=np.float64)[answered], fields[answered, 0]
     assumed = size / count
     if index.size == 0:
-        return (assumed - 1) / 2, assumed
+        return None
     middles = fields[answered, 1:].mean(axis=1)
     inside = np.isfinite(middles)
     slope = _slope(index, centre, assumed)
@@ -121,7 +125,9 @@ def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) 
         step = _pitch(_slope(index[inside], middles[inside], assumed))
     else:
         step = assumed if assumed.is_integer() else _pitch(slope)
-    if not inside.any() and slope > 0:
+    if not inside.any() and slope < FLATTEST * assumed:
+        return None
+    if not inside.any():
         middle = (size - 1) / 2
         return float(middle - step * (index.mean() + (middle - centre.mean()) / slope)), step
     return _agreed(centre - step * index, (middles - step * index)[inside], step), step

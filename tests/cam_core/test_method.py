@@ -29,15 +29,15 @@ def test_an_installed_method_is_found_and_a_second_of_one_name_is_not(monkeypatc
     def points(name: str) -> list[EntryPoint]:
         return [EntryPoint(name=name, value="cam_core.methods.cam:METHODS", group="camnode.methods")]
 
-    monkeypatch.setattr("cam_core.extension.entry_points", lambda group: points("mine"))
+    monkeypatch.setattr("cam_core.extension._installed", lambda group: points("mine"))
     assert method_named("mine").title == "CAM"
-    monkeypatch.setattr("cam_core.extension.entry_points", lambda group: points("cam"))
+    monkeypatch.setattr("cam_core.extension._installed", lambda group: points("cam"))
     with pytest.raises(DuplicateName, match="cam"):
         method_named("grad-cam")
 
 
 def test_what_is_no_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint(name="odd", value="cam_core.methods.cam:__doc__", group="camnode.methods")
-    monkeypatch.setattr("cam_core.extension.entry_points", lambda group: [point])
+    monkeypatch.setattr("cam_core.extension._installed", lambda group: [point])
     with pytest.raises(TypeError, match="neither a Method"):
         method_named("odd")

@@ -103,7 +103,7 @@ def test_two_architectures_of_one_name_are_an_error(
     from importlib.metadata import EntryPoint
 
     point = EntryPoint(name="residual-gap", value="elsewhere:build", group="camnode.architectures")
-    monkeypatch.setattr("cam_core.extension.entry_points", lambda group: [point])
+    monkeypatch.setattr("cam_core.extension._installed", lambda group: [point])
     with pytest.raises(DuplicateName, match="elsewhere:build"):
         open_classifier(residual(write_card), "cpu")
 
@@ -116,7 +116,7 @@ def test_an_installed_architecture_is_found(
     point = EntryPoint(
         name="other", value="cam_core.runtimes.architectures.residual_gap:build", group="camnode.architectures"
     )
-    monkeypatch.setattr("cam_core.extension.entry_points", lambda group: [point])
+    monkeypatch.setattr("cam_core.extension._installed", lambda group: [point])
     assert open_classifier(residual(write_card, architecture="other"), "cpu").scores(batch).shape == (1, 3)
 
 
