@@ -49,5 +49,6 @@ def arranged(module: nn.Module, memory_format: torch.memory_format) -> nn.Module
     rank = 5 if memory_format == torch.channels_last_3d else 4
     for one in module.parameters():
         if one.ndim == rank:
-            one.data = one.data.contiguous(memory_format=memory_format)
+            # not ``contiguous``: with one input channel a weight counts as both, and the first layer decides for all
+            one.data = one.data.to(memory_format=memory_format)
     return module

@@ -17,6 +17,7 @@ from torch import nn
 from cam_core.card import ModelCard
 from cam_core.errors import MethodNotApplicable, ModelLoadError, UnusableTargetLayer
 from cam_core.runtimes.dropout import dropped
+from cam_core.runtimes.private_copy import arranged
 from cam_core.runtimes.torch_runtime import TorchClassifier
 
 
@@ -300,3 +301,12 @@ def test_dropped_values_are_those_of_the_layer_in_training(layer: nn.Module) -> 
     together = [(one == one.min()).flatten(2).float().mean(2) for one in (found, expected)]
     whole = [bool(((share == 0) | (share == 1)).all()) for share in together]
     assert whole[0] == whole[1]
+
+
+def test_planes_are_channels_last_from_the_first_layer_on_also_with_one_input_channel() -> None:
+    """A weight with one input channel counts as laid out either way, and all planes after it follow it."""
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    arranged(module, torch.channels_last)
+    with torch.no_grad():
+        planes = module[0](torch.zeros(2, 1, 8, 8))
+    assert planes.stride() == torch.zeros(2, 4, 6, 6).contiguous(memory_format=torch.channels_last).stride()
