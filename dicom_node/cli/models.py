@@ -41,9 +41,10 @@ def _inspect(path: Path, child: Child, work: WorkConfig) -> dict[str, Any]:
     try:
         (told,) = child.call(warm_request([str(card.path)], work))["models"]
         problems = [told["reason"]] if "reason" in told else []
+        ran_by = {key: told[key] for key in ("device", "masked_passes") if key in told}
     except ChildError as error:
-        problems = [f"can't be opened: {error}"]
-    return {"card": str(path), "problems": problems, **_summary(card)}
+        problems, ran_by = [f"can't be opened: {error}"], {}
+    return {"card": str(path), "problems": problems, **ran_by, **_summary(card)}
 
 
 def _summary(card: ModelCard) -> dict[str, Any]:

@@ -167,7 +167,8 @@ class Child:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if process.stdin:
-                process.stdin.close()
+                with suppress(BrokenPipeError):  # half a request was still on its way to it
+                    process.stdin.close()
         if answers >= 0:
             os.close(answers)
 

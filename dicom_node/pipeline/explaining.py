@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -40,9 +41,16 @@ class Drawn:
 def classifier_of(
     card_path: Path, card_modified: float, weights_modified: tuple[float, ...], device: str, forward: ForwardOptions
 ) -> Classifier:
-    """A classifier that stays loaded in this process; a changed card or weights file is loaded, and verified, anew."""
+    """A classifier that stays loaded in this process; a changed card or weights file is loaded, and verified, anew.
+
+    A model that the site's engine or precision can't run is run as it is: slower and exact. What ran is recorded.
+    """
     del card_modified, weights_modified  # they are there to be part of the cache's key
-    return open_classifier(load_card(card_path), device, forward)
+    card = load_card(card_path)
+    if forward != EXACT:
+        with suppress(ModelLoadError):
+            return open_classifier(card, device, forward)
+    return open_classifier(card, device)
 
 
 def opened(card: ModelCard, device: str, forward: ForwardOptions = EXACT) -> Classifier:

@@ -50,7 +50,13 @@ def _warm(card_path: Path, device: str, forward: ForwardOptions) -> dict[str, st
         _ = classifier.registration
     except CamCoreError as error:
         return {"card": str(card_path), "reason": str(error)}
-    found = {"model": f"{card.name} {card.version}", "model_sha256": card.sha256, "device": classifier.device}
+    numerics = classifier.numerics
+    found = {
+        "model": f"{card.name} {card.version}",
+        "model_sha256": card.sha256,
+        "device": classifier.device,
+        "masked_passes": f"{numerics.engine} {numerics.precision}",
+    }
     return {"card": str(card_path), **found}
 
 

@@ -12,6 +12,7 @@ from pydicom import dcmread
 from cam_core.errors import DigestMismatch, UnknownMethod
 from dicom_node.errors import NoHeader
 from dicom_node.pipeline import reading
+from dicom_node.pipeline.explaining import classifier_of
 from dicom_node.pipeline.study import answer
 
 
@@ -126,6 +127,16 @@ def test_a_faster_engine_is_recorded_with_its_deviation_and_changes_no_score(req
         words = texts(objects(each)[-1])
         assert ("masked_passes=fused bf16" in words) == recorded
         assert ("masked_passes_deviation=" in words) == recorded
+
+
+def test_a_model_that_the_engine_can_not_run_is_run_as_it_is(request_for, real_image, monkeypatch):
+    monkeypatch.setattr("cam_core.runtimes.engines.ENGINES", {"model": "cam_core.runtimes.engines:unchanged"})
+    asked = request_for([real_image("RG1_UNCR.dcm")], methods=["score-cam"], forward={"engine": "fused"})
+    classifier_of.cache_clear()
+    found, _ = run(asked)
+    classifier_of.cache_clear()
+    assert found["state"] == "done"
+    assert "masked_passes=" not in texts(objects(found)[-1])
 
 
 def test_a_member_that_changed_is_verified_anew(request_for, real_image, ensemble_card):
@@ -426,4 +437,5 @@ def test_warming_tells_each_model_and_what_is_wrong_with_it(tiny_card, tmp_path)
     found = answer({"task": "warm", "cards": [str(tiny_card), str(tmp_path / "none.toml")], "device": "cpu"}, print)
     good, bad = found["models"]
     assert good["model"] == "tiny 0.1"
+    assert good["masked_passes"] == "model fp32"
     assert bad["reason"]
