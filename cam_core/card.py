@@ -331,9 +331,3 @@ def verified_weights(card: ModelCard) -> bytes:
     if found != card.sha256:
         raise DigestMismatch(card.weights, card.sha256, found)
     return weights
-
-
-def verify_digest(card: ModelCard) -> None:
-    """Check that all weights on disk are the ones that the card names; raises as `verified_weights` does."""
-    for one in (card, *card.member_cards()):
-        verified_weights(one)

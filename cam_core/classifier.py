@@ -123,7 +123,14 @@ class Classifier(Protocol):
 
     @property
     def micro_batch(self) -> int:
-        """How many inputs are best given to one pass."""
+        """How many inputs are best given to one pass; 1 where their answers depend on those beside them.
+
+        It follows the memory that is free, and passes of another size round otherwise: maps differ in the last bits.
+        """
+
+    @property
+    def head_batch(self) -> int:
+        """How many activations are best given to one pass through the head alone."""
 
     @property
     def registration(self) -> Registration:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cam_core.card import ModelCard
 from cam_core.classifier import Capability, Capture, Classifier
 from cam_core.equivalence import equivalent_groups
-from cam_core.errors import ExplanationFailed, MethodError, MethodNotApplicable
+from cam_core.errors import CamCoreError, ExplanationFailed, MethodError, MethodNotApplicable
 from cam_core.finding import Finding
 from cam_core.image import Fit, Image, Volume
-from cam_core.method import Evidence, Method, RawMaps
+from cam_core.method import Evidence, Method, Perturbation, RawMaps
 from cam_core.model_input import model_input
-from cam_core.plan import gather
+from cam_core.plan import ROUNDING, gather
 from cam_core.region import Region, regions
 from cam_core.registration import Registration, library_registration
 from cam_core.saliency import SaliencyMap
@@ -39,20 +41,28 @@ class Explanation:
     finding : Finding
     maps : tuple of SaliencyMap
         One for each method that could explain, in the order asked.
-    regions : tuple of tuple of Region, or of VolumeRegion
-        One tuple for each map; the kind depends on what was explained, a picture or a volume.
     equivalent : tuple of tuple of str
         Groups of map names (`SaliencyMap.name`) whose maps are the same up to a positive factor: one piece of evidence
         shown several times. Blank maps are in no group.
     failures : tuple of (str, str)
         Method (`Method.full_name`) and reason, for those that could not.
+    regions_of : callable
+        From one of the maps to its regions.
     """
 
     finding: Finding
     maps: tuple[SaliencyMap, ...]
-    regions: tuple[tuple[AnyRegion, ...], ...]
     equivalent: tuple[tuple[str, ...], ...]
     failures: tuple[tuple[str, str], ...]
+    regions_of: Callable[[SaliencyMap], tuple[AnyRegion, ...]]
+
+    @cached_property
+    def regions(self) -> tuple[tuple[AnyRegion, ...], ...]:
+        """The regions of each map, of a picture or of a volume as what was explained.
+
+        They are found when they are first asked for: for a panel of small maps that takes longer than the model does.
+        """
+        return tuple(self.regions_of(one) for one in self.maps)
 
     @property
     def planar_regions(self) -> tuple[tuple[Region, ...], ...]:
@@ -99,11 +109,15 @@ def explain(
     All methods share one pass for activations and gradients, and all findings share one set of masked passes. A method
     that can't explain is listed with its reason while the others go on.
 
+    The same image gives the same bits while the passes have the same size. That follows from free memory where nobody
+    fixes it, and maps from passes of other sizes may differ in their last bits, by about 1e-5 of the maximum.
+
     Parameters
     ----------
     image : Image or Volume
     classifier : Classifier
     methods : sequence of Method
+        One that comes twice (`Method.full_name`) is taken once, where it comes first.
     findings : sequence of Finding, each of a label of this classifier
     options : ExplainOptions, optional
     timed : callable, optional
@@ -116,7 +130,11 @@ def explain(
 
     Raises
     ------
-    ImageError, ModelLoadError, UnknownTargetLayer
+    ImageError, ModelLoadError, UnknownTargetLayer, UnusableTargetLayer
+    OutOfMemory
+        When not even one input at a time fits.
+    ExplanationFailed
+        For a finding of a label that the model doesn't have.
     """
     return explain_batch([image], classifier, methods, [findings], options=options, timed=timed)[0]
 
@@ -148,11 +166,13 @@ def explain_batch(
     ------
     ValueError
         When there are not as many lists of findings as images.
-    ImageError, ModelLoadError, UnknownTargetLayer
+    ImageError, ModelLoadError, UnknownTargetLayer, UnusableTargetLayer, OutOfMemory, ExplanationFailed
+        As in `explain`.
     """
     if len(images) != len(findings):
         raise ValueError(f"{len(images)} images, {len(findings)} lists of findings")
     options = options or ExplainOptions()
+    methods = _each_once(methods)
     busy = [index for index, wanted in enumerate(findings) if wanted]
     if not busy:
         return ((),) * len(images)
@@ -173,6 +193,13 @@ def explain_batch(
             for finding in findings[index]
         )
     return tuple(explained)
+
+
+def _each_once(methods: Sequence[Method]) -> tuple[Method, ...]:
+    named: dict[str, Method] = {}
+    for method in methods:
+        named.setdefault(method.full_name, method)
+    return tuple(named.values())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,6 +225,10 @@ def _all_maps(
                 done[index].append((method, _raw_maps(method, classifier, one, no_gradient)))
             except MethodError as error:
                 failures[index].append((method.full_name, str(getattr(error, "reason", error))))
+            except (CamCoreError, MemoryError):  # of the model or the machine, not of this method
+                raise
+            except Exception as error:  # noqa: BLE001 - methods of entry points are foreign code: it may raise anything
+                failures[index].append((method.full_name, f"{type(error).__name__}: {error}"))
         lap(method.full_name)
     return [_Made(done=tuple(one), failures=tuple(why)) for one, why in zip(done, failures, strict=True)]
 
@@ -244,6 +275,8 @@ def _raw_maps(method: Method, classifier: Classifier, evidence: Evidence, no_gra
     if Capability.GRADIENTS in method.needs and evidence.gradients is None:
         raise MethodNotApplicable(method.full_name, no_gradient)
     raw = method.maps(evidence)
+    if not (isinstance(raw, RawMaps) and isinstance(raw.values, np.ndarray)):
+        raise ExplanationFailed(method.full_name, "it made no RawMaps that hold an array")
     cells = raw.values.shape[1:] if raw.registration is not None else evidence.activations.shape[1:]
     expected = (len(evidence.labels), *cells)
     if raw.values.shape != expected or len(cells) != len(evidence.grid):
@@ -272,29 +305,51 @@ def _explanation(finding: Finding, index: int, made: _Made, evidence: Evidence, 
     return Explanation(
         finding=finding,
         maps=maps,
-        regions=tuple(_regions(one, place.image, place.options) for one in maps),
         equivalent=equivalent_groups(maps),
         failures=made.failures,
+        regions_of=_regions_on(place.image, place.options),
     )
 
 
-def _regions(saliency: SaliencyMap, image: Image | Volume, options: ExplainOptions) -> tuple[AnyRegion, ...]:
+def _regions_on(image: Image | Volume, options: ExplainOptions) -> Callable[[SaliencyMap], tuple[AnyRegion, ...]]:
+    """How the regions of a map of this image are found; it keeps the spacing, not the image."""
     threshold, limit = options.region_threshold, options.regions_per_map
     if isinstance(image, Volume):
-        return volume_regions(saliency, threshold=threshold, spacing_mm=image.spacing_mm, limit=limit)
-    return regions(saliency, threshold=threshold, spacing_mm=image.spacing_mm, limit=limit)
+        return partial(volume_regions, threshold=threshold, spacing_mm=image.spacing_mm, limit=limit)
+    return partial(regions, threshold=threshold, spacing_mm=image.spacing_mm, limit=limit)
 
 
 def _nil(method: Method, evidence: Evidence, index: int) -> bool:
     """Whether nothing that the method reads of the model depends on what it looks at.
 
-    Such a map is no evidence even where it isn't zero: a softmax over equal scores weighs all channels alike.
+    Such a map is no evidence even where it isn't zero: a softmax over equal scores weighs all channels alike. What
+    stays within `ROUNDING` of the logit is none either: the last bits of a sum that is constant.
     """
     label = evidence.labels[index]
     if evidence.gradients is not None and Capability.GRADIENTS in method.needs:
-        return not evidence.gradients[index].any()
+        return _still(evidence.gradients[index], evidence.activations, float(evidence.logits[label]))
     if Capability.HEAD in method.needs:
         return bool((evidence.ablated()[:, label] == evidence.logits[label]).all())
     if method.asks:
-        return all(np.ptp(evidence.answers(ask)[:, label]) == 0 for ask in method.asks)
+        return all(_constant(_read(method, evidence, ask)[:, label]) for ask in method.asks)
     return evidence.head_weights is not None and not evidence.head_weights[label].any()
+
+
+def _still(gradients: NDArray[np.float32], activations: NDArray[np.float32], logit: float) -> bool:
+    """Whether a logit with these gradients does not move: ``0 < sum |dy/dA * A|``, the most it could, is rounding.
+
+    Where that sum is 0 but the gradients are not, the layer is silent, which says nothing of the finding.
+    """
+    if not gradients.any():
+        return True
+    reach = float(np.abs(gradients.astype(np.float64) * activations).sum())
+    return 0 < reach <= ROUNDING * abs(logit)
+
+
+def _read(method: Method, evidence: Evidence, ask: Perturbation) -> NDArray[np.floating]:
+    answers = evidence.answers(ask)
+    return evidence.probabilities(answers) if method.reads == "probability" else answers
+
+
+def _constant(answers: NDArray[np.floating]) -> bool:
+    return float(np.ptp(answers)) <= ROUNDING * float(np.abs(answers).max())

@@ -39,6 +39,7 @@ class Image:
             raise ImageError(f"expected (rows, columns) or (rows, columns, 3) pixels, found shape {shape}")
         if not np.isfinite(self.pixels).all():
             raise ImageError("some pixels are not finite numbers")
+        _check_spacing(self.spacing_mm)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,14 +67,18 @@ class Volume:
             raise ImageError(f"expected (slices, rows, columns) voxels, found shape {self.voxels.shape}")
         if not np.isfinite(self.voxels).all():
             raise ImageError("some voxels are not finite numbers")
-        if self.spacing_mm is not None and not all(np.isfinite(one) and one > 0 for one in self.spacing_mm):
-            raise ImageError(f"a spacing of {self.spacing_mm} mm is not possible")
+        _check_spacing(self.spacing_mm)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Slices, rows and columns."""
         slices, rows, columns = self.voxels.shape
         return slices, rows, columns
+
+
+def _check_spacing(spacing_mm: tuple[float, ...] | None) -> None:
+    if spacing_mm is not None and not all(np.isfinite(one) and one > 0 for one in spacing_mm):
+        raise ImageError(f"a spacing of {spacing_mm} mm is not possible")
 
 
 @dataclass(frozen=True, kw_only=True)

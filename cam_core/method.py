@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 from cam_core.classifier import Capability
 from cam_core.errors import MethodNotApplicable, UnknownMethod
@@ -126,6 +127,12 @@ class Evidence:
     answers: Callable[[Perturbation], NDArray[np.float32]]
     ablated: Callable[[], NDArray[np.float32]]
 
+    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probabilities of logits (n, K) by the model's own last step."""
+        wide = logits.astype(np.float64)
+        found: NDArray[np.float64] = expit(wide) if self.activation == "sigmoid" else softmax(wide, axis=1)
+        return found
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawMaps:
@@ -183,6 +190,8 @@ class Method:
         From `Evidence` to `RawMaps`.
     asks : tuple of Perturbation
         Changed inputs whose scores it reads by `Evidence.answers`.
+    reads : ``logit`` or ``probability``
+        What it makes of those scores: a probability may stand still where its logit moves.
     every_label : bool
         Whether it reads `Evidence.label_gradients`.
     """
@@ -197,6 +206,7 @@ class Method:
     reference: str
     maps: Callable[[Evidence], RawMaps]
     asks: tuple[Perturbation, ...] = ()
+    reads: Literal["logit", "probability"] = "logit"
     every_label: bool = False
 
     @property

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam_core.classifier import Capability, Capture, Classifier
-from cam_core.errors import MethodError, MethodNotApplicable
+from cam_core.errors import ExplanationFailed, MethodError, MethodNotApplicable, ModelError
 from cam_core.method import Evidence, Method, Perturbation, Subject
-from cam_core.passes import in_pieces, scored
+from cam_core.passes import in_pieces, remade, scored
 from cam_core.registration import Registration
 
 Answer = NDArray[np.float32] | MethodError
@@ -128,7 +128,10 @@ def _answers(
 
 
 def _answer(classifier: Classifier, subjects: Sequence[Subject], ask: Perturbation) -> list[Answer]:
-    """Scores of one perturbation of all images, in shared passes; an image that it can't change fails alone."""
+    """Scores of one perturbation of all images, in shared passes.
+
+    An image that it can't change fails alone; passes that the model can't run fail for all, in this perturbation alone.
+    """
     size = classifier.micro_batch
     counts: dict[int, int] = {}
     failed: dict[int, MethodError] = {}
@@ -137,13 +140,16 @@ def _answer(classifier: Classifier, subjects: Sequence[Subject], ask: Perturbati
         for index, subject in enumerate(subjects):
             counts[index] = 0
             try:
-                for block in ask.inputs(subject, size):
+                for block in remade(partial(ask.inputs, subject), size):
                     counts[index] += len(block)
                     yield block
             except MethodError as error:
                 failed[index] = error
 
-    together = scored(classifier.perturbed_scores, blocks(), size)
+    try:
+        together = scored(classifier.perturbed_scores, blocks(), size)
+    except ModelError as error:
+        return [ExplanationFailed("changed inputs", str(error))] * len(subjects)
     parts = np.split(together, np.cumsum([counts[index] for index in range(len(subjects))])[:-1])
     return [failed.get(index, part) for index, part in enumerate(parts)]
 
@@ -174,7 +180,7 @@ def _evidence(
         grid=subject.input.shape[1:],
         registration=subject.registration,
         answers=partial(_of_image, answers, index),
-        ablated=cache(partial(ablated_scores, classifier, subject, capture.scores[index])),
+        ablated=cache(partial(_ablated, classifier, subject, capture.scores[index])),
     )
 
 
@@ -194,8 +200,13 @@ def _of_image(answers: dict[Perturbation, list[Answer]], index: int, ask: Pertur
 ROUNDING = 16 * float(np.finfo(np.float32).eps)
 """Logits that differ by less than this part of the largest are the same: passes of other sizes round otherwise."""
 
-HEAD_BATCH = 16
-"""Ablated activations per head pass, as a multiple of the micro-batch: they are far smaller than inputs."""
+
+def _ablated(classifier: Classifier, subject: Subject, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `ablated_scores`; passes that the model can't run fail the methods that ask for them."""
+    try:
+        return ablated_scores(classifier, subject, logits)
+    except ModelError as error:
+        raise ExplanationFailed("channels set to zero", str(error)) from error
 
 
 def ablated_scores(classifier: Classifier, subject: Subject, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -214,9 +225,9 @@ def ablated_scores(classifier: Classifier, subject: Subject, logits: NDArray[np.
     found = np.repeat(logits[None], len(planes), axis=0)
     alive = np.flatnonzero(planes.any(axis=1))
     if alive.size:
-        size = classifier.micro_batch * HEAD_BATCH
+        size = classifier.head_batch
         run = partial(classifier.head_scores, subject.input[None])
-        found[alive] = scored(run, _without(subject.activations, alive, size), size)
+        found[alive] = scored(run, remade(partial(_without, subject.activations, alive), size), size)
     same = np.abs(found - logits) <= ROUNDING * np.abs(logits).max()
     unchanged: NDArray[np.float32] = np.where(same, logits, found)
     return unchanged

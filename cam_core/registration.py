@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cam_core.errors import UnusableTargetLayer
 from cam_core.image import Fit, grid_positions
 from cam_core.resample import sample_linear
 
-INTERIOR_CELLS = 5
-"""Positions per axis at which the centre is measured."""
-
 ROUNDS = 3
-"""Random inputs per position."""
+"""Random inputs per probed cell."""
 
 PITCH_TOLERANCE = 0.05
 """A pitch this near (relatively) to a whole number of pixels is taken as that number: strides are whole."""
@@ -32,6 +31,25 @@ FLATTEST = 0.2
 
 EXACT_TOLERANCE = 0.02
 """Difference of a field's middle and its centroid that is allowed beyond the noise, part of the pitch."""
+
+ASIDE = 0.5
+"""Difference of two centres whose cells have the same index on that axis, assumed pitches, from which they lie on no
+grid. It is below 0.4 in networks of random weights; a wrong grid of as many tokens gives 0.5 at least."""
+
+STRAIGHT = 0.25
+"""Distance of a field's middle from the line through all, part of the assumed pitch, up to which extents are exact."""
+
+BENT = 0.2
+"""Distance of a centre from the line through all, part of the axis, from which the cells lie on no grid. Attention
+within windows bends the line by less."""
+
+SURE = 6.0
+"""Standard errors that either must exceed, so that cells which look at everything aren't taken for misplaced ones."""
+
+OFF_GRID = (
+    "can't be placed: its cells do not lie on the grid that the card declares: "
+    "check activations.layout, token_grid and prefix_tokens"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +84,7 @@ Fields = Callable[[Sequence[Probe]], NDArray[np.float64]]
 centroid, the first and the last pixel; the latter are NaN where the field may go on beyond the input."""
 
 
-def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Registration:
+def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int], layer: str = "") -> Registration:
     """Fit the line of cell centres through probes of interior cells.
 
     Parameters
@@ -77,6 +95,13 @@ def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Regist
         Size of the feature layer: rows and columns, with slices before them in three dimensions.
     grid : sequence of int, pixel
         Size of the model's input.
+    layer : str
+        Its name, for messages.
+
+    Raises
+    ------
+    UnusableTargetLayer
+        When the cells surely don't lie on a grid of these axes, as where the layer is laid out otherwise.
 
     Notes
     -----
@@ -87,17 +112,18 @@ def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Regist
     do, and only then that of the centroids. Where every cell looks at everything, so that the line is flatter than
     `FLATTEST`, there is nothing to be measured, and the cells are taken to tile the input.
     """
-    places = list(zip(*(_interior(count) for count in cells), strict=True))
+    places = _places(cells)
     probes = [
         Probe(cell=place, seed=number * len(places) + index)
         for number in range(ROUNDS)
         for index, place in enumerate(places)
     ]
     found = fields(probes)
-    lines = [
-        _line([probe.cell[axis] for probe in probes], found[:, axis], count, size)
-        for axis, (count, size) in enumerate(zip(cells, grid, strict=True))
-    ]
+    indices = np.array([probe.cell for probe in probes], dtype=np.float64)
+    sizes = list(enumerate(zip(cells, grid, strict=True)))
+    if any(_off_grid(indices, found[:, axis, 0], axis, count, size) for axis, (count, size) in sizes):
+        raise UnusableTargetLayer(layer, OFF_GRID)
+    lines = [_line(indices[:, axis], found[:, axis], count, size) for axis, (count, size) in sizes]
     if any(line is None for line in lines):
         return library_registration(cells, grid)
     return Registration(
@@ -105,24 +131,52 @@ def measure(fields: Fields, cells: Sequence[int], grid: Sequence[int]) -> Regist
     )
 
 
-def _interior(count: int) -> list[int]:
-    """`INTERIOR_CELLS` cell indices from the middle half of an axis, symmetric about its middle."""
-    first = count // 4
-    return [round(place) for place in np.linspace(first, count - 1 - first, INTERIOR_CELLS)]
+def _places(cells: Sequence[int]) -> list[tuple[int, ...]]:
+    """Corners of the middle half, so many that all pairs of axes are crossed, and two cells between them.
+
+    Each axis' indices are symmetric about its middle.
+    """
+    outer = [(count // 4, count - 1 - count // 4) for count in cells]
+    thirds = [round((last - first) / 3) for first, last in outer]
+    inner = [tuple(first + third for (first, _), third in zip(outer, thirds, strict=True))]
+    inner.append(tuple(last - third for (_, last), third in zip(outer, thirds, strict=True)))
+    sides = [side for side in product((0, 1), repeat=len(cells)) if len(cells) < 3 or sum(side) % 2 == 0]
+    return [tuple(ends[one] for ends, one in zip(outer, side, strict=True)) for side in sides] + inner
 
 
-def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) -> tuple[float, float] | None:
-    """Start and step of one axis from probed cells and their fields (n, 3); None when they don't tell."""
+def _off_grid(indices: NDArray[np.float64], centroids: NDArray[np.float64], axis: int, count: int, size: int) -> bool:
+    """Whether centroids (n,) on one axis don't follow the cells' indices (n, axes) on that axis, beyond the noise.
+
+    The noise is the scatter of the same cell's centroids over random inputs.
+    """
+    answered = np.isfinite(centroids)
+    places, which, times = np.unique(indices[answered], axis=0, return_inverse=True, return_counts=True)
+    freedom = int(answered.sum()) - len(places)
+    if freedom <= 0:
+        return False
+    means = np.bincount(which.reshape(-1), centroids[answered]) / times
+    noise = float(np.sqrt(np.square(centroids[answered] - means[which.reshape(-1)]).sum() / freedom))
+    error = noise / np.sqrt(times)
+    own, assumed = places[:, axis], size / count
+    aside = np.abs(means[:, None] - means) * (own[:, None] == own)
+    bent = np.abs(means - means.mean() - _slope(own, means, 0.0) * (own - own.mean()))
+    misplaced = (aside >= ASIDE * assumed) & (aside > SURE * np.hypot(error[:, None], error))
+    off_line = (bent >= BENT * size) & (bent > SURE * error)
+    return bool(misplaced.any() or off_line.any())
+
+
+def _line(index: NDArray[np.float64], fields: NDArray[np.float64], count: int, size: int) -> tuple[float, float] | None:
+    """Start and step of one axis from probed cells' indices (n,) and their fields (n, 3); None if they don't tell."""
     answered = np.isfinite(fields[:, 0])
-    index, centre = np.asarray(cells, dtype=np.float64)[answered], fields[answered, 0]
+    index, centre = index[answered], fields[answered, 0]
     assumed = size / count
-    if index.size == 0:
-        return None
+    if len(set(index)) < min(count, 2):
+        return None  # a single cell that answers is no line
     middles = fields[answered, 1:].mean(axis=1)
     inside = np.isfinite(middles)
     slope = _slope(index, centre, assumed)
     if len(set(index[inside])) > 1:
-        step = _pitch(_slope(index[inside], middles[inside], assumed))
+        step = _exact_pitch(index[inside], centre[inside], middles[inside], assumed)
     else:
         step = assumed if assumed.is_integer() else _pitch(slope)
     if not inside.any() and slope < FLATTEST * assumed:
@@ -131,6 +185,27 @@ def _line(cells: list[int], fields: NDArray[np.float64], count: int, size: int) 
         middle = (size - 1) / 2
         return float(middle - step * (index.mean() + (middle - centre.mean()) / slope)), step
     return _agreed(centre - step * index, (middles - step * index)[inside], step), step
+
+
+def _exact_pitch(
+    index: NDArray[np.float64], centre: NDArray[np.float64], middles: NDArray[np.float64], assumed: float
+) -> float:
+    """That of the fields' middles where they lie on a line and the centroids allow it (three standard errors).
+
+    Extents alone mislead where neighbours' fields differ in size or position (upsampling, windows). Then it is the
+    assumed pitch, if whole and within half a cell of the centroids over the probed cells, else the centroids' own.
+    """
+    exact, slope = _slope(index, middles, assumed), _slope(index, centre, assumed)
+    spread = index - index.mean()
+    off = middles - middles.mean() - exact * spread
+    bent = max(abs(float(np.median(off[index == one]))) for one in set(index))
+    reach = float(np.abs(spread).max())
+    rest = centre - centre.mean() - slope * spread
+    error = float(np.sqrt(np.square(rest).sum() / max(index.size - 2, 1) / np.square(spread).sum()))
+    agrees = abs(exact - slope) * reach <= 3 * error * reach + EXACT_TOLERANCE * assumed
+    if agrees and bent <= STRAIGHT * assumed:
+        return _pitch(exact)
+    return assumed if assumed.is_integer() and abs(assumed - slope) * reach <= assumed / 2 else _pitch(slope)
 
 
 def _slope(index: NDArray[np.float64], centre: NDArray[np.float64], assumed: float) -> float:

@@ -139,7 +139,7 @@ class Route:
     model: Name
     destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
     when: Annotated[str, Field(min_length=1)] = "true"
-    #: as `cam_core.panel.DEFAULT_PANEL`: one method of each independent family
+    #: as `cam_core.panel.DEFAULT_PANEL`: one method of each family
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("grad-cam", "grad-cam++", "score-cam", "ablation-cam")
     priority: Literal["stat", "routine"] = "routine"
     stat_when: str = "false"

@@ -6,13 +6,14 @@ A text that a study does not carry is empty, a list is empty, a number is null, 
 number does not hold (`PatientAgeYears >= 18` leaves out a study without an age).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import rule_engine
 
+from cam_core.errors import CamCoreError
 from dicom_node.config import Route
 from dicom_node.errors import ConfigurationError, DicomNodeError
 
@@ -85,7 +86,7 @@ class Match:
 
 
 def check_routes(routes: Iterable[Route]) -> None:
-    """Compile every condition; raises `ConfigurationError` with all that don't hold."""
+    """Compile every condition, compare the methods; raises `ConfigurationError` with all that is wrong."""
     problems = []
     for route in routes:
         for key, condition in (("when", route.when), ("stat_when", route.stat_when)):
@@ -93,8 +94,35 @@ def check_routes(routes: Iterable[Route]) -> None:
                 _evaluate(condition, _EXAMPLE)
             except ConditionError as error:
                 problems.append(f"routes.{route.name}.{key}: {error.reason}")
+        problems += [f"routes.{route.name}.methods: {words}" for words in methods_named_twice(route.methods)]
     if problems:
         raise ConfigurationError(problems)
+
+
+def methods_named_twice(names: Iterable[str]) -> Iterator[str]:
+    """What is wrong with methods that are named more than once, also by a name with and without the variant.
+
+    Two pictures of one finding by one method would be two objects of one identity. Unknown names are left to others.
+    """
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(name.partition(":")[0], []).append(name)
+    for alike in families.values():
+        meant: dict[str, list[str]] = {}
+        for name in alike:
+            meant.setdefault(name if len(set(alike)) == 1 else _in_full(name), []).append(name)
+        for full_name, given in meant.items():
+            if len(given) > 1:
+                yield f"the method {full_name!r} is named twice (as {', '.join(map(repr, given))})"
+
+
+def _in_full(name: str) -> str:
+    from cam_core.method import method_named  # noqa: PLC0415 - methods are loaded only where names may mean the same
+
+    try:
+        return method_named(name).full_name
+    except CamCoreError:
+        return name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +105,12 @@ def saliency(image: Image, method: str = "grad-cam", title: str = "Grad-CAM") ->
 def explanation(image: Image) -> Explanation:
     """A nodule explained by two methods."""
     maps = (saliency(image), saliency(image, "score-cam", "Score-CAM"))
-    found = tuple(regions(each, spacing_mm=image.spacing_mm) for each in maps)
     return Explanation(
         finding=FOUND,
         maps=maps,
-        regions=found,
         equivalent=(("grad-cam", "score-cam"),),
         failures=(("grad-cam++", "no gradients"),),
+        regions_of=partial(regions, spacing_mm=image.spacing_mm),
     )
 
 

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+from cam_core.errors import ExplanationFailed
+
 DENSE = 128
 """Up to this size a matrix's eigenvectors are found directly; above, only the one that is asked for, by iteration."""
 
@@ -28,7 +30,14 @@ def first_projection(planes: NDArray[np.floating], towards: NDArray[np.float64])
     Returns
     -------
     (P,) float64
+
+    Raises
+    ------
+    ExplanationFailed
+        When the planes hold values that are not finite numbers.
     """
+    if not np.isfinite(planes).all():
+        raise ExplanationFailed("principal component", "the feature planes hold values that are not finite numbers")
     rows = planes.T.astype(np.float64)
     if not rows.any():
         return np.zeros(len(rows))

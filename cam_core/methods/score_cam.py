@@ -12,8 +12,6 @@ normalisation; it is recorded with the map.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from cam_core.classifier import Capability
 from cam_core.method import Evidence, Method, RawMaps, Scale
@@ -58,17 +56,11 @@ def original(evidence: Evidence) -> RawMaps:
     over the labels as in that code, or the sigmoid where the model's card says that its labels don't exclude each
     other. Spreading is linear, so the joined plane is spread here.
     """
-    chances = _probabilities(masked_scores(evidence, MASKS).scores.astype(np.float64), evidence)
+    chances = evidence.probabilities(masked_scores(evidence, MASKS).scores)
     weights = np.where(np.isnan(chances), 0.0, chances)[:, list(evidence.labels)].T
     joined = weighted_sum(weights, evidence.activations)
     values = np.maximum(cells_on_grid(joined, evidence.registration, evidence.grid), np.float32(0))
     return RawMaps(values=values, registration=input_registration(evidence.grid))
-
-
-def _probabilities(logits: NDArray[np.float64], evidence: Evidence) -> NDArray[np.float64]:
-    """Probabilities of logits (n, K) by the model's own last step."""
-    found: NDArray[np.float64] = expit(logits) if evidence.activation == "sigmoid" else softmax(logits, axis=1)
-    return found
 
 
 _OF_ALL_CHANNELS = tuple(
@@ -82,6 +74,7 @@ _OF_ALL_CHANNELS = tuple(
         reference=REFERENCE,
         maps=maps,
         asks=(MASKS,),
+        reads="probability" if maps is original else "logit",
     )
     for variant, maps, unit in (
         ("delta", delta, "logit times activation"),

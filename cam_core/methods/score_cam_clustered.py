@@ -1,5 +1,7 @@
 """Score-CAM from an eighth of its masked passes: neighbouring channels share an answer; no gradients, no other weights.
 
+Of few channels, eight at least are measured: they save little time, and less tells too little of the others.
+
 Planes that look alike make masks that look alike, and the model says much the same of what is seen through them. So a
 few channels are measured as in ``score-cam:delta``, and every other channel gets a mean of their weights in which the
 nearest masks count most: clusters with soft borders.
@@ -27,6 +29,9 @@ REFERENCE = (
 
 SHARE = 8
 """There is one pass for so many of the full Score-CAM, the baseline's counted on both sides."""
+
+LEAST = 8
+"""So many planes are measured in any case, or all where there are fewer."""
 
 RESOLUTION = 1e-6
 """A variance below this part of the largest is none: the channel's mask is that of a measured one."""
@@ -120,8 +125,8 @@ class RepresentativeMasks:
     Attributes
     ----------
     share : int
-        There is one pass for so many of `PlaneMasks`, the baseline's counted on both sides; one plane is measured in
-        any case.
+        There is one pass for so many of `PlaneMasks`, the baseline's counted on both sides; `LEAST` planes are measured
+        in any case.
     """
 
     share: int = SHARE
@@ -135,7 +140,7 @@ class RepresentativeMasks:
     def of(self, activations: NDArray[np.float32]) -> Representatives:
         """Those of planes (n, *cells) that all make a mask; the same ones whenever it is asked."""
         planes = activations.reshape(len(activations), -1).astype(np.float64)
-        return representatives(planes, max((len(planes) + 1) // self.share - 1, 1))
+        return representatives(planes, max((len(planes) + 1) // self.share - 1, min(len(planes), LEAST)))
 
 
 MASKS = RepresentativeMasks()
@@ -145,7 +150,8 @@ def clustered(evidence: Evidence, masks: RepresentativeMasks = MASKS) -> RawMaps
     """``L_c = ReLU(sum_k a_k * A_k)`` with ``a_k = sum_{j in S} w_kj * alpha_j`` and ``sum_j w_kj = 1``.
 
     ``alpha_j = Y_c(X * U(A_j)) - Y_c(baseline)`` is measured, as in ``score-cam:delta``, for the channels S, an
-    eighth of those that make a mask; a_j is alpha_j there. The w are the kriging weights of `representatives`.
+    eighth of those that make a mask but `LEAST` at least; a_j is alpha_j there. The w are the kriging weights of
+    `representatives`.
 
     Notes
     -----

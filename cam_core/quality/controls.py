@@ -5,8 +5,6 @@ A method that is no better than these on a set says nothing there, whatever its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,10 +19,3 @@ def centre_gaussian(grid: tuple[int, ...], share: float = 0.25) -> NDArray[np.fl
     axes = [((np.arange(size) - (size - 1) / 2) / (share * size)) ** 2 for size in grid]
     total = sum(np.meshgrid(*axes, indexing="ij"), start=np.zeros(grid))
     return np.exp(-total / 2).astype(np.float32)
-
-
-def average_mask(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
-    """Where the masks of other images lie: their mean. Leave out those of the patient who is judged."""
-    if not masks:
-        raise ValueError("there are no masks to average")
-    return np.asarray(np.mean(masks, axis=0, dtype=np.float64), dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ STEP = 0.05
 BATCH = 16
 """Changed inputs per pass."""
 
-ROUNDS = 4
+ROUNDS = 3
 """Noise inputs."""
 
 SILENCE = 1e-8
@@ -42,23 +43,27 @@ def difference_fields(
         From a batch (N, C, *grid) to (N, Ch, *cells).
     shape : (1, C, *grid)
     probes : sequence of Probe
-        Their seeds are not used: all cells are read from the same passes.
+        Their seeds are not used: all cells are read from the same passes. Each time that a cell is asked for again, it
+        is read from the next noise input, so that its answers scatter as much as the noise makes them.
     """
     axes = len(shape) - 2
     energy = [_marginals(activations, shape, 2 + axis) for axis in range(axes)]
     found = np.full((len(probes), axes, 3), np.nan)
+    asked: Counter[tuple[int, ...]] = Counter()
     for index, probe in enumerate(probes):
         for axis, (weights, edges) in enumerate(energy):
-            found[index, axis] = _extent(np.moveaxis(weights, 0, -1)[probe.cell], edges)
+            each = np.moveaxis(weights, (0, 1), (-2, -1))[probe.cell]
+            found[index, axis] = _extent(each[asked[probe.cell] % ROUNDS], each.sum(axis=0), edges)
+        asked[probe.cell] += 1
     return found
 
 
-def _extent(own: NDArray[np.float64], edges: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Centroid, first and last pixel of a cell's energy in strips between `edges`."""
+def _extent(own: NDArray[np.float64], summed: NDArray[np.float64], edges: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Centroid of a cell's energy on one input and first and last pixel of that on all, in strips between `edges`."""
     total = own.sum()
     if total <= 0:
         return np.full(3, np.nan)
-    reached = np.flatnonzero(own > SILENCE * own.max())
+    reached = np.flatnonzero(summed > SILENCE * summed.max())
     first, last = float(edges[reached[0]]), float(edges[reached[-1] + 1] - 1)
     if reached[0] == 0 or reached[-1] == own.size - 1:
         first = last = np.nan
@@ -68,9 +73,9 @@ def _extent(own: NDArray[np.float64], edges: NDArray[np.intp]) -> NDArray[np.flo
 def _marginals(
     activations: Callable[[NDArray[np.float32]], NDArray[np.float32]], shape: tuple[int, ...], axis: int
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Energy (strip, *cells) of every cell's answer to each strip along an input axis, and the strips' edges."""
+    """Energy (round, strip, *cells) of every cell's answer to each strip along an input axis, and the strips' edges."""
     edges = np.linspace(0, shape[axis], min(STRIPS, shape[axis]) + 1).round().astype(int)
-    total: NDArray[np.float64] = np.zeros(1)
+    energies = []
     for number in range(ROUNDS):
         source = np.random.default_rng(number)
         noise = source.standard_normal(shape).astype(np.float32)
@@ -80,9 +85,8 @@ def _marginals(
         for first in range(0, len(edges) - 1, BATCH):
             strips = list(zip(edges[first : first + BATCH], edges[first + 1 : first + BATCH + 1], strict=False))
             answers.append(activations(_changed(noise, signs, axis, strips)) - still)
-        squares = np.square(np.concatenate(answers).astype(np.float64)).sum(axis=1)
-        total = total + squares
-    return total, edges
+        energies.append(np.square(np.concatenate(answers).astype(np.float64)).sum(axis=1))
+    return np.stack(energies), edges
 
 
 def _changed(

@@ -22,11 +22,26 @@ MOST = {"cpu": 16, "cuda": 64}
 SHARE = 0.5
 """Part of the free memory that a pass may take; the rest is for what the operators need while they work."""
 
+HEADS = 16
+"""Activations per head pass that are never exceeded, as a multiple of the inputs per pass: they share one input's way
+up to the target layer."""
+
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container's own limit stands (Linux control groups, version 2)."""
 
-WORDS = ("not enough memory", "allocate memory", "out of memory", "bad_alloc", "bad allocation")
-"""How torch's and onnxruntime's allocators say that they have run dry."""
+FAULTS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""What a model's own code raises when its input isn't to its taste; running out of memory is among them."""
+
+WORDS = (
+    "not enough memory",
+    "allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "could not create a primitive",
+)
+"""How torch's and onnxruntime's allocators say that they have run dry; the last is oneDNN's way, which gives no reason.
+"""
 
 
 def micro_batch(bytes_per_input: int, device: str) -> int:
@@ -41,6 +56,19 @@ def micro_batch(bytes_per_input: int, device: str) -> int:
     """
     most = MOST[device.partition(":")[0]]
     return max(1, min(most, int(SHARE * free_bytes(device)) // max(1, bytes_per_input)))
+
+
+def head_batch(inputs: int, bytes_per_input: int, bytes_per_head: int) -> int:
+    """Activations for one head pass, 1 or more: as many as take no more memory than a pass of `inputs` whole ones.
+
+    Parameters
+    ----------
+    inputs : int
+        The micro-batch.
+    bytes_per_input, bytes_per_head : int, byte
+        What one more takes in a pass through the whole model, and in one through the part after the target.
+    """
+    return max(1, min(HEADS * inputs, inputs * bytes_per_input // max(1, bytes_per_head)))
 
 
 def free_bytes(device: str) -> int:
@@ -93,6 +121,11 @@ class Footprint(TorchDispatchMode):
                 self._count(one.untyped_storage())
         return made
 
+    def restart(self) -> None:
+        """Count only what is made from now on."""
+        self.peak = self._alive = 0
+        self._counted.clear()
+
     def _count(self, storage: torch.UntypedStorage) -> None:
         size, name = storage.nbytes(), id(storage)
         self._counted.add(name)
@@ -101,8 +134,9 @@ class Footprint(TorchDispatchMode):
         weakref.finalize(storage, self._forget, name, size)
 
     def _forget(self, name: int, size: int) -> None:
-        self._counted.discard(name)
-        self._alive -= size
+        if name in self._counted:
+            self._counted.discard(name)
+            self._alive -= size
 
 
 def footprint(run: Callable[[], object]) -> int:

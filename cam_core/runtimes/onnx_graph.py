@@ -15,6 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from cam_core.card import ModelCard
 from cam_core.errors import ModelLoadError, UnknownTargetLayer
+from cam_core.runtimes.onnx_tokens import cells_are_read, constants_of
 
 FINAL_ACTIVATIONS = frozenset({"Sigmoid", "Softmax", "LogSoftmax"})
 """Operators that turn logits into probabilities; the logits are taken from before them."""
@@ -80,7 +81,8 @@ def plan(card: ModelCard, weights: bytes) -> OnnxPlan:
     needed = _ancestors(logits, producers, frozenset())
     ordered = [node for node in model.graph.node if id(node) in needed]
     shapes = _shapes(card, model, graph_input, batch or 1)
-    target = _target(card, shapes, ordered, logits, graph_input)
+    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    target = _target(card, shapes, constants, ordered, (graph_input, logits))
     head_ids = _ancestors(logits, producers, frozenset({target}))
     trunk_ids = _ancestors(target, producers, frozenset())
     head = tuple(node for node in ordered if id(node) in head_ids)
@@ -95,7 +97,7 @@ def plan(card: ModelCard, weights: bytes) -> OnnxPlan:
         trunk=tuple(node for node in model.graph.node if id(node) in trunk_ids),
         head=head,
         separable=separable,
-        constants={one.name: numpy_helper.to_array(one) for one in model.graph.initializer},
+        constants=constants,
         bytes_per_input=_most_alive(ordered, shapes) // (batch or 1),
     )
 
@@ -171,17 +173,28 @@ def _reads(nodes: Iterable[NodeProto], tensor: str) -> bool:
 
 
 def _target(
-    card: ModelCard, shapes: dict[str, tuple[int, ...]], ordered: list[NodeProto], logits: str, graph_input: str
+    card: ModelCard,
+    shapes: dict[str, tuple[int, ...]],
+    initialisers: dict[str, NDArray[np.generic]],
+    ordered: list[NodeProto],
+    ends: tuple[str, str],
 ) -> str:
-    """The tensor that the card names, or the last feature planes before the head."""
+    """The tensor that the card names, or the last feature planes before the head, of tokens the last whose cells are
+    read on the way between the `ends`, from the input to the logits."""
     if card.target_layer:
         return _named(card.target_layer, ordered)
     names = [str(name) for node in reversed(ordered) for name in node.output]
     found = [name for name in names if name in shapes and _are_planes(shapes[name], card)]
     producers = {name: node for node in ordered for name in node.output}
+    constants = constants_of(ordered, initialisers)
+    graph_input, logits = ends
     for name in found:
         behind = _ancestors(logits, producers, frozenset({name}))
-        if not _reads((node for node in ordered if id(node) in behind), graph_input):
+        head = [node for node in ordered if id(node) in behind]
+        passed = card.activations.layout == "tokens" and not cells_are_read(
+            name, head, shapes, constants, card.activations
+        )
+        if not passed and not _reads(head, graph_input):
             return name
     raise UnknownTargetLayer("", tuple(found))
 

@@ -18,9 +18,11 @@ from torch import Tensor
 from cam_core.card import ModelCard
 from cam_core.classifier import EXACT, Capability, Capture, Classifier, ForwardOptions, Numerics
 from cam_core.errors import MethodNotApplicable, ModelLoadError
+from cam_core.passes import in_pieces
 from cam_core.registration import Probe, Registration, gradient_field, measure
 from cam_core.runtimes.derivative import derivative
 from cam_core.runtimes.finite_differences import difference_fields
+from cam_core.runtimes.independence import independent
 from cam_core.runtimes.layout import from_planes, to_planes
 from cam_core.runtimes.linear_head import linear_head
 from cam_core.runtimes.memory import enough_memory, micro_batch
@@ -50,12 +52,21 @@ class OnnxClassifier:
         self._once_registration = Once(self._measured_registration)
         self._once_head = Once(self._found_head)
         self._once_head_session = Once(lambda: Session(prepared.head_encoded, session.device, card.weights))
-        self._once_micro_batch = Once(lambda: micro_batch(prepared.bytes_per_input, session.device))
+        self._once_micro_batch = Once(self._fitting_micro_batch)
 
     @property
     def micro_batch(self) -> int:
-        """Inputs for one pass, from the memory that was free when first asked."""
+        """Inputs for one pass, from the memory that was free when first asked; see `Classifier.micro_batch`."""
         return self._once_micro_batch()
+
+    def _fitting_micro_batch(self) -> int:
+        fitting = micro_batch(self._plan.bytes_per_input, self.device)
+        return fitting if fitting == 1 or independent(self.scores, self._blank_batch().shape[1:]) else 1
+
+    @property
+    def head_batch(self) -> int:
+        """Activations for one head pass: the micro-batch, as the head never takes more memory than the whole."""
+        return self.micro_batch
 
     def scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (N, K) of a batch (N, C, *grid)."""
@@ -212,16 +223,18 @@ class OnnxClassifier:
 
     def _measured_registration(self) -> Registration:
         cells = self.activations(self._blank_batch()).activations.shape[2:]
-        return measure(self._fields, cells, self.card.input.grid)
+        return measure(self._fields, cells, self.card.input.grid, self._plan.target)
 
     def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
         """By the gradient of the trunk run in torch where every operator is known, else by finite differences."""
         try:
             return np.stack([self._field(probe) for probe in probes])
         except UnsupportedOperator:
-            return difference_fields(
-                lambda batch: self.activations(batch).activations, self._blank_batch().shape, probes
-            )
+            return difference_fields(self._piecewise_activations, self._blank_batch().shape, probes)
+
+    def _piecewise_activations(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        captures, _ = in_pieces(self.activations, batch, self.micro_batch)
+        return np.concatenate([one.activations for one in captures])
 
     def _field(self, probe: Probe) -> NDArray[np.float64]:
         source = np.random.default_rng(probe.seed)
@@ -255,11 +268,10 @@ class OnnxClassifier:
 
     def _checked(self, tensors: list[NDArray[np.float32]], size: int) -> list[NDArray[np.float32]]:
         """The tensors with the logits, which come first, as (size, K)."""
-        scores = tensors[0].reshape(size, -1)
-        found, wanted = scores.shape[1], len(self.card.labels)
+        found, wanted = tensors[0].size / size, len(self.card.labels)
         if found != wanted:
-            raise ModelLoadError(self.card.weights, f"the model gives {found} scores, the card has {wanted} labels")
-        return [scores, *tensors[1:]]
+            raise ModelLoadError(self.card.weights, f"the model gives {found:g} scores, the card has {wanted} labels")
+        return [tensors[0].reshape(size, -1), *tensors[1:]]
 
 
 def _filled(piece: NDArray[np.float32], size: int) -> NDArray[np.float32]:

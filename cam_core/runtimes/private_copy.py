@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 
 def private_copy(module: nn.Module, instead: Mapping[int, object] | None = None) -> nn.Module:
-    """The module's structure copied, its tensors shared but frozen and without history, in evaluation mode.
+    """The module's structure copied, its weights shared but frozen and without history, in evaluation mode.
 
-    Tensors that several layers share are shared by the copy's layers, too.
+    Buffers, which a module may write to in a pass, are copied. Tensors that several layers share are shared by the
+    copy's layers, too.
 
     Parameters
     ----------
@@ -29,9 +30,9 @@ def private_copy(module: nn.Module, instead: Mapping[int, object] | None = None)
         shared: dict[int, object] = {
             id(one): nn.Parameter(_plain(one), requires_grad=False) for one in module.parameters()
         }
-        shared |= {id(one): _plain(one) for one in module.buffers()}
+        shared |= {id(one): one.detach().clone() for one in module.buffers()}
         shared |= {
-            id(one): _plain(one)
+            id(one): one.detach().clone()
             for layer in module.modules()
             for one in vars(layer).values()
             if isinstance(one, Tensor)  # such as the weight that weight_norm computes anew in every pass
@@ -42,6 +43,13 @@ def private_copy(module: nn.Module, instead: Mapping[int, object] | None = None)
 def _plain(tensor: Tensor) -> Tensor:
     """The same storage without its history; a copy where autograd couldn't use it."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def memory_format(device: str, axes: int) -> torch.memory_format:
+    """Channels last on the CPU: a third less time for its convolutions, and as repeatable."""
+    if device != "cpu":
+        return torch.contiguous_format
+    return torch.channels_last if axes == 2 else torch.channels_last_3d
 
 
 def arranged(module: nn.Module, memory_format: torch.memory_format) -> nn.Module:

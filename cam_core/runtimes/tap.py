@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cam_core.errors import UnusableTargetLayer
+from cam_core.errors import UnknownTargetLayer, UnusableTargetLayer
 
 Substitute = Callable[[Tensor], Tensor]
 """From the layer's own output to what is put in its place."""
@@ -28,6 +28,19 @@ class _State(threading.local):
         self.differentiable = False
         self.substitute: Substitute | None = None
         self.output: Tensor | None = None
+
+
+def named_layer(module: nn.Module, name: str) -> nn.Module:
+    """The layer of that name.
+
+    Raises
+    ------
+    UnknownTargetLayer
+    """
+    layers: dict[str, nn.Module] = dict(module.named_modules())
+    if not name or name not in layers:
+        raise UnknownTargetLayer(name, tuple(layer for layer in layers if layer))
+    return layers[name]
 
 
 class Tap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -14,18 +14,30 @@ from torch import Tensor, nn
 
 from cam_core.card import ModelCard
 from cam_core.classifier import EXACT, Capability, Capture, Classifier, ForwardOptions, Numerics
-from cam_core.errors import MethodNotApplicable, ModelLoadError, UnknownArchitecture, UnknownTargetLayer
+from cam_core.errors import MethodNotApplicable, ModelLoadError, OutOfMemory, UnknownArchitecture, UnusableTargetLayer
 from cam_core.extension import load_named, table_with_entry_points
+from cam_core.passes import in_pieces
 from cam_core.registration import Probe, Registration, gradient_field, measure
 from cam_core.runtimes.derivative import derivative
+from cam_core.runtimes.device import opened_device
 from cam_core.runtimes.dropout import DropoutTap
 from cam_core.runtimes.engines import PRECISIONS, Pass, deviation, open_engine
+from cam_core.runtimes.finite_differences import difference_fields
+from cam_core.runtimes.independence import independent
 from cam_core.runtimes.layout import from_planes, to_planes
 from cam_core.runtimes.linear_head import linear_head
-from cam_core.runtimes.memory import enough_memory, footprint, micro_batch, out_of_memory
+from cam_core.runtimes.memory import (
+    FAULTS,
+    Footprint,
+    enough_memory,
+    footprint,
+    head_batch,
+    micro_batch,
+    out_of_memory,
+)
 from cam_core.runtimes.once import Once
-from cam_core.runtimes.private_copy import arranged, private_copy
-from cam_core.runtimes.tap import Tap
+from cam_core.runtimes.private_copy import arranged, memory_format, private_copy
+from cam_core.runtimes.tap import Tap, named_layer
 
 ENTRY_POINT_GROUP = "camnode.architectures"
 
@@ -33,9 +45,6 @@ ARCHITECTURES: dict[str, str] = {
     "residual-gap": "cam_core.runtimes.architectures.residual_gap:build",
 }
 """Name to ``"module:name"`` of a function from options to a module whose forward gives logits (N, K)."""
-
-MODEL_FAULTS = (RuntimeError, TypeError, ValueError, IndexError)
-"""What a module's own code raises when its input isn't to its taste."""
 
 SAME = 1e-4
 """Relative difference of logits that two ways to the same answer may have."""
@@ -48,8 +57,10 @@ class TorchClassifier:
     ----------
     card : ModelCard
     module : nn.Module
-        Stays as it is: its structure is copied, its weights are never written to (and shared, but for those that are
-        laid out anew). It may be in training mode, frozen, of lower precision or made under ``inference_mode``.
+        Stays as it is: its structure and buffers are copied, its weights are never written to (and shared, but for
+        those that are laid out anew). It may be in training mode, frozen, of lower precision or made under
+        ``inference_mode``. Its hooks are part of the model, as they may change what passes through, and are called in
+        the copy's passes, too: take off those that only listen.
     device : str
     forward : ForwardOptions
         How `perturbed_scores` computes.
@@ -69,17 +80,20 @@ class TorchClassifier:
         self.capabilities = frozenset(Capability)
         self.device = device
         self.runtime = f"torch {torch.__version__}"
-        self._memory = _memory_format(device, len(card.input.grid))
+        self._memory = memory_format(device, len(card.input.grid))
         try:
             self._module = arranged(private_copy(module).to(device), self._memory)
         except (RuntimeError, TypeError) as error:
             raise ModelLoadError(card.weights, f"the module can't be copied: {error}") from error
         self._dtype = next((one.dtype for one in self._module.parameters() if one.is_floating_point()), torch.float32)
         name = card.target_layer or ""
-        self._tap = Tap(_named_layer(self._module, name), name)
+        self._tap = Tap(named_layer(self._module, name), name)
         self._once_registration = Once(self._measured_registration)
         self._once_head = Once(self._found_head)
+        self._once_bytes = Once(lambda: footprint(lambda: self.scores(self._blank_batch())))
+        self._once_independent = Once(lambda: independent(self.scores, self._blank_batch().shape[1:], self._dtype))
         self._once_micro_batch = Once(self._fitting_micro_batch)
+        self._once_head_batch = Once(self._fitting_head_batch)
         self._once_trunk_alone = Once(self._trunk_alone)
         self._once_dropout = Once(self._tapped_dropout)
         self._engine: Pass = self._module
@@ -125,7 +139,7 @@ class TorchClassifier:
         """Logits (N, K), N being the number of inputs unless `answers` says otherwise."""
         try:
             logits = (run or self._module)(batch)
-        except MODEL_FAULTS as error:
+        except FAULTS as error:
             if out_of_memory(error):
                 raise
             raise ModelLoadError(self.card.weights, f"the model can't be run: {error}") from error
@@ -189,6 +203,8 @@ class TorchClassifier:
     def gradients(self, batch: NDArray[np.float32], labels: Sequence[int], *, curvature: bool = False) -> Capture:
         """Logits, target activations and derivatives of the asked logits; only the part after the target is recorded.
 
+        What leads there isn't: the private copy's weights are frozen.
+
         Parameters
         ----------
         batch : (N, C, *grid) float32
@@ -196,8 +212,21 @@ class TorchClassifier:
             Output indices.
         curvature : bool
             Whether second derivatives are wanted, too.
+
+        Raises
+        ------
+        MethodNotApplicable
+            When the model runs and its part after the target can't be differentiated.
         """
-        with self._pass(len(batch)), self._tap.listening(differentiable=True) as heard:
+        try:
+            return self._differentiated(batch, labels, curvature=curvature)
+        except ModelLoadError as error:
+            self.scores(batch)  # a model that can't be run at all says so itself
+            raise MethodNotApplicable("gradient", f"while it is differentiated, {error.reason}") from error
+
+    def _differentiated(self, batch: NDArray[np.float32], labels: Sequence[int], *, curvature: bool) -> Capture:
+        # recording all along, so that a part of the model that runs under ``no_grad`` doesn't end it on its way out
+        with self._pass(len(batch)), torch.enable_grad(), self._tap.listening(differentiable=True) as heard:
             logits = self._run(self._tensor(batch))
             leaf = heard()
             pairs = [derivative(logits[:, label].sum(), leaf, curvature=curvature) for label in labels]
@@ -216,7 +245,7 @@ class TorchClassifier:
         The part before the target runs once, on the one input; where the model's way around the target doesn't allow
         that, it runs once for each.
         """
-        if self._once_trunk_alone():
+        if len(activations) == 1 or self._once_trunk_alone():
             return self._substituted(batch, activations)
         return self._substituted(np.repeat(batch, len(activations), axis=0), activations)
 
@@ -239,10 +268,10 @@ class TorchClassifier:
         source = np.random.default_rng(0)
         planes = source.standard_normal((3, *shape)).astype(np.float32)
         batch = source.standard_normal(self._blank_batch().shape).astype(np.float32)
-        sure = self._substituted(np.repeat(batch, 3, axis=0), planes)
         try:
+            sure = self._substituted(np.repeat(batch, 3, axis=0), planes)
             found = self._substituted(batch, planes)
-        except ModelLoadError:
+        except (ModelLoadError, OutOfMemory):
             return False
         return bool(np.abs(found - sure).max() <= SAME * np.abs(sure).max())
 
@@ -256,12 +285,16 @@ class TorchClassifier:
             for name, weight in self._module.named_parameters()
             if name.endswith("weight") and weight.ndim == 2
         ]
-        return linear_head(self._head_derivatives, self._activation_shape(), len(self.card.labels), matrices)
+        try:
+            return linear_head(self._head_derivatives, self._activation_shape(), len(self.card.labels), matrices)
+        except (MethodNotApplicable, ModelLoadError):  # it can't be differentiated
+            return None
 
     def _head_derivatives(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Derivatives (K, Ch, *cells) of all logits at arbitrary activations (Ch, *cells) of the target layer."""
         replacing = self._replacing(activations[None])
-        with self._pass(1), self._tap.listening(differentiable=True, substitute=replacing) as heard:
+        taps = self._tap.listening(differentiable=True, substitute=replacing)
+        with self._pass(1), torch.enable_grad(), taps as heard:
             logits = self._run(self._tensor(self._blank_batch()))
             found = [derivative(logit, heard(), curvature=False)[0] for logit in logits[0]]
             return np.stack([_array(self._planes(one))[0] for one in found])
@@ -274,11 +307,33 @@ class TorchClassifier:
 
     @property
     def micro_batch(self) -> int:
-        """Inputs for one pass, from the memory that was free when first asked."""
+        """Inputs for one pass, from the memory that was free when first asked; see `Classifier.micro_batch`."""
         return self._once_micro_batch()
 
     def _fitting_micro_batch(self) -> int:
-        return micro_batch(footprint(lambda: self.scores(self._blank_batch())), self.device)
+        fitting = micro_batch(self._once_bytes(), self.device)
+        return fitting if fitting == 1 or self._once_independent() else 1
+
+    @property
+    def head_batch(self) -> int:
+        """Activations for one head pass, as many as take no more memory than a pass of the micro-batch."""
+        return self._once_head_batch()
+
+    def _fitting_head_batch(self) -> int:
+        if not self._once_independent():
+            return 1
+        if not self._once_trunk_alone():
+            return self.micro_batch
+        planes = np.zeros((1, *self._activation_shape()), np.float32)
+        replaced, seen = self._replacing(planes), Footprint()
+
+        def restarted(output: Tensor) -> Tensor:
+            seen.restart()
+            return replaced(output)
+
+        with self._pass(1), seen, self._tap.listening(substitute=restarted):
+            self._run(self._tensor(self._blank_batch()))
+        return head_batch(self.micro_batch, self._once_bytes(), seen.peak + planes.nbytes)
 
     @property
     def registration(self) -> Registration:
@@ -286,10 +341,18 @@ class TorchClassifier:
         return self._once_registration()
 
     def _measured_registration(self) -> Registration:
-        return measure(self._fields, self._activation_shape()[1:], self.card.input.grid)
+        return measure(self._fields, self._activation_shape()[1:], self.card.input.grid, self.card.target_layer or "")
 
     def _fields(self, probes: Sequence[Probe]) -> NDArray[np.float64]:
-        return np.stack([self._field(probe) for probe in probes])
+        """By the gradient of the part up to the target, or by finite differences where it can't be differentiated."""
+        try:
+            return np.stack([self._field(probe) for probe in probes])
+        except (MethodNotApplicable, UnusableTargetLayer):
+            return difference_fields(self._piecewise_activations, self._blank_batch().shape, probes)
+
+    def _piecewise_activations(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        captures, _ = in_pieces(self.activations, batch, self.micro_batch)
+        return np.concatenate([one.activations for one in captures])
 
     def _field(self, probe: Probe) -> NDArray[np.float64]:
         """Field of one cell's squared gradient, its channels mixed with random signs, on a random input."""
@@ -297,30 +360,17 @@ class TorchClassifier:
         noise = source.standard_normal(self._blank_batch().shape).astype(np.float32)
         with self._pass(1), torch.enable_grad(), self._tap.listening() as heard:
             batch = self._tensor(noise).requires_grad_(True)
-            self._run(batch)
+            with suppress(ModelLoadError):  # what follows the target needn't be differentiable
+                self._run(batch)
             output = self._planes(heard())
             signs = torch.from_numpy(source.choice((-1.0, 1.0), output.shape[1])).to(output)
             cell = (output[0].movedim(0, -1)[probe.cell] * signs).sum()
-            (gradient,) = torch.autograd.grad(cell, batch)
+            gradient, _ = derivative(cell, batch, curvature=False)
         return gradient_field(_array(gradient)[0])
-
-
-def _memory_format(device: str, axes: int) -> torch.memory_format:
-    """Channels last on the CPU: a third less time for its convolutions, and as repeatable."""
-    if device != "cpu":
-        return torch.contiguous_format
-    return torch.channels_last if axes == 2 else torch.channels_last_3d
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy(), dtype=np.float32)
-
-
-def _named_layer(module: nn.Module, name: str) -> nn.Module:
-    layers: dict[str, nn.Module] = dict(module.named_modules())
-    if not name or name not in layers:
-        raise UnknownTargetLayer(name, tuple(layer for layer in layers if layer))
-    return layers[name]
 
 
 def open_torch(
@@ -345,22 +395,4 @@ def open_torch(
         module.load_state_dict(load_safetensors(weights), strict=True)
     except (RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelLoadError(card.weights, f"can't be loaded into {card.architecture!r}: {error}") from error
-    chosen = _device(card, device)
-    if chosen.startswith("cuda"):
-        _use_exact_arithmetic()
-    return TorchClassifier(card, module, chosen, forward)
-
-
-def _use_exact_arithmetic() -> None:
-    """Keep CUDA convolutions in full single precision and repeatable, so that maps don't depend on the device."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-
-
-def _device(card: ModelCard, asked: str) -> str:
-    if asked == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if asked.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelLoadError(card.weights, f"device {asked!r} was asked for, there is no CUDA device")
-    return asked
+    return TorchClassifier(card, module, opened_device(card, device), forward)

@@ -22,6 +22,7 @@ from dicom_node.console.sr_page import page
 from dicom_node.engine.child import Child
 from dicom_node.errors import ConfigurationError, DicomNodeError, UnreadableFile
 from dicom_node.reading import read_header
+from dicom_node.routing import methods_named_twice
 from storage import audit
 
 DEFAULT_CARD = Path(__file__).parents[2] / "deploy" / "models" / "chest-demo" / "model.toml"
@@ -39,6 +40,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_: AsJson = False,
 ) -> None:
     """Explain a model's findings on files: Secondary Captures, Structured Reports, PNG and HTML into a folder."""
+    if problems := tuple(methods_named_twice(method or ())):
+        raise ConfigurationError(problems)
     card = load_card(model.resolve())
     output = OutputConfig(opacity=opacity, **({"palette": palette} if palette else {}))  # type: ignore[arg-type]
     studies = _by_study(_expanded(files))

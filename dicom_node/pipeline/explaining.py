@@ -89,6 +89,9 @@ def explain_images(
     answers: list[ImageAnswer] = []
     pictures: list[Drawn] = []
     for read, prediction, explained in zip(reads, predictions, explanations, strict=True):
+        with clock.step("find regions"):
+            for each in explained:
+                _ = each.regions  # found once, before several threads draw them and reports list them
         drawn = _drawn(read, explained, classifier.card, request, clock)
         answers.append(
             ImageAnswer(

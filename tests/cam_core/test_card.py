@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cam_core.card import Augmentations, ModelCard, UncertaintySpecification, load_card, verify_digest
+from cam_core.card import Augmentations, ModelCard, UncertaintySpecification, load_card, verified_weights
 from cam_core.errors import CardError, DigestMismatch, ModelLoadError
 
 GOOD = """
@@ -232,11 +232,11 @@ def test_the_digests_of_all_members_are_verified(write_card: Callable[..., Model
     digest = hashlib.sha256(b"other weights").hexdigest()
     table = f'[uncertainty]\nkind = "ensemble"\nmembers = [{{ weights = "second", sha256 = "{digest}" }}]\n'
     card.path.write_text(card.path.read_text() + table)
-    card = load_card(card.path)
-    verify_digest(card)
+    (member,) = load_card(card.path).member_cards()
+    assert verified_weights(member) == b"other weights"
     other.write_bytes(b"changed weights")
     with pytest.raises(DigestMismatch, match="second"):
-        verify_digest(card)
+        verified_weights(member)
 
 
 def test_no_label(tmp_path: Path) -> None:
@@ -267,12 +267,12 @@ def test_a_missing_card(tmp_path: Path) -> None:
 
 def test_the_digest_is_that_of_the_weights(write_card: Callable[..., ModelCard]) -> None:
     card = write_card(b"some weights")
-    verify_digest(card)
+    assert verified_weights(card) == b"some weights"
     card.weights.write_bytes(b"other weights")
     with pytest.raises(DigestMismatch) as caught:
-        verify_digest(card)
+        verified_weights(card)
     assert caught.value.expected == card.sha256
     assert caught.value.found in str(caught.value)
     card.weights.unlink()
     with pytest.raises(ModelLoadError, match="can't be read"):
-        verify_digest(card)
+        verified_weights(card)

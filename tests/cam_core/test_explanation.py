@@ -12,7 +12,7 @@ import pytest
 from cam_core.card import InputSpecification
 from cam_core.classifier import Capability, Capture, Classifier
 from cam_core.equivalence import equivalent_groups
-from cam_core.errors import ExplanationFailed, MethodNotApplicable
+from cam_core.errors import ExplanationFailed, MethodNotApplicable, OutOfMemory
 from cam_core.explanation import ExplainOptions, Explanation, explain
 from cam_core.finding import Finding
 from cam_core.image import Image
@@ -20,8 +20,10 @@ from cam_core.method import Evidence, Method, RawMaps, method_named
 from cam_core.model_input import model_input
 from cam_core.normalisation import by_map_maximum
 from cam_core.prediction import predict
+from cam_core.region import Region, regions
 from cam_core.runtimes.onnx_runtime import OnnxClassifier
 from cam_core.runtimes.torch_runtime import TorchClassifier
+from cam_core.saliency import SaliencyMap
 
 ALL = ("cam", "grad-cam", "grad-cam++", "grad-cam++:original", "score-cam", "score-cam:paper")
 METHODS = tuple(method_named(name) for name in ALL)
@@ -76,13 +78,13 @@ def test_laws_of_every_method_on_every_model(
         named = [one.name for one in explanation.maps] + [name for name, _ in explanation.failures]
         assert sorted(named) == sorted(method.full_name for method in METHODS)
         assert ("cam" in dict(explanation.failures)) == (model != "linear")
-        for saliency, regions in zip(explanation.maps, explanation.regions, strict=True):
+        for saliency, found in zip(explanation.maps, explanation.regions, strict=True):
             assert saliency.values.dtype == np.float32
             assert saliency.values.shape == (8, 8)
             assert np.isfinite(saliency.values).all()
             assert saliency.label == finding.label.name
             assert saliency.registration.measured
-            assert bool(regions) == (not saliency.is_blank)
+            assert bool(found) == (not saliency.is_blank)
             assert saliency.is_blank == (not (saliency.values > 0).any())
             assert (saliency.baseline is not None) == (saliency.method == "score-cam")
             assert saliency.on_image().shape == image.shape
@@ -283,6 +285,90 @@ def test_scores_that_are_no_numbers_and_foreign_labels_are_errors(
         predict(image, Broken(torch_classifier("layers")))  # type: ignore[arg-type]
     with pytest.raises(ExplanationFailed, match="no label 'finding 7'"):
         explain(image, torch_classifier("layers"), METHODS, [finding(7)])
+
+
+def test_a_method_of_foreign_code_fails_alone_whatever_it_raises_or_returns(
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
+    def raising(error: Exception) -> Callable[[Evidence], RawMaps]:
+        def maps(evidence: Evidence) -> RawMaps:
+            raise error
+
+        return maps
+
+    def no_raw_maps(evidence: Evidence) -> RawMaps:
+        return np.zeros((1, 8, 8), np.float32)  # type: ignore[return-value]
+
+    def no_array(evidence: Evidence) -> RawMaps:
+        return RawMaps(values=[[0.0]])  # type: ignore[arg-type]
+
+    methods = [
+        failing("value", raising(ValueError("odd number"))),
+        failing("floating", raising(FloatingPointError("overflow"))),
+        failing("algebra", raising(np.linalg.LinAlgError("singular"))),
+        failing("bare", no_raw_maps),
+        failing("list", no_array),
+        method_named("grad-cam"),
+    ]
+    (one,) = explain(image, torch_classifier("layers"), methods, [finding(0)])
+    assert [saliency.name for saliency in one.maps] == ["grad-cam"]
+    reasons = dict(one.failures)
+    assert set(reasons) == {"value", "floating", "algebra", "bare", "list"}
+    assert reasons["value"] == "ValueError: odd number"
+    assert "RawMaps" in reasons["bare"]
+    assert "RawMaps" in reasons["list"]
+    for stopping in (OutOfMemory(4, "cpu"), MemoryError()):  # trouble of the machine or the model, not of one method
+        with pytest.raises(type(stopping)):
+            explain(image, torch_classifier("layers"), [failing("full", raising(stopping))], [finding(0)])
+
+
+def test_activations_that_are_no_numbers_stop_no_method_but_those_that_read_them(
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
+    class Odd(Counting):
+        def activations(self, batch: np.ndarray) -> Capture:
+            whole = self.inner.activations(batch)
+            return replace(whole, activations=whole.activations * np.float32(np.nan))
+
+        def gradients(self, batch: np.ndarray, labels: list[int], *, curvature: bool = False) -> Capture:
+            whole = self.inner.gradients(batch, labels, curvature=curvature)
+            return replace(whole, activations=whole.activations * np.float32(np.nan))
+
+    methods = [method_named(name) for name in ("eigen-cam", "eigen-grad-cam", "random")]
+    (one,) = explain(image, Odd(torch_classifier("layers")), methods, [finding(0)])  # type: ignore[arg-type]
+    assert [saliency.name for saliency in one.maps] == ["random"]
+    assert all("not finite numbers" in reason for _, reason in one.failures)
+
+
+def test_a_method_asked_for_twice_is_one_method(
+    image: Image, torch_classifier: Callable[..., TorchClassifier], finding: Callable[..., Finding]
+) -> None:
+    names = ("score-cam", "grad-cam", "score-cam:delta", "grad-cam")
+    (one,) = explain(image, torch_classifier("layers"), [method_named(name) for name in names], [finding(0)])
+    assert [saliency.name for saliency in one.maps] == ["score-cam:delta", "grad-cam"]
+    assert one.equivalent == ()
+
+
+def test_regions_are_looked_for_when_they_are_asked_for(
+    image: Image,
+    torch_classifier: Callable[..., TorchClassifier],
+    finding: Callable[..., Finding],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    def noting(saliency: SaliencyMap, **options: object) -> tuple[Region, ...]:
+        looked.append(saliency.name)
+        return regions(saliency, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cam_core.explanation.regions", noting)
+    methods = [method_named("grad-cam"), method_named("score-cam")]
+    (one,) = explain(image, torch_classifier("layers"), methods, [finding(0)])
+    assert looked == []
+    assert one.regions is one.regions
+    assert looked == ["grad-cam", "score-cam:delta"]
+    turned = replace(one, maps=one.maps[::-1])
+    assert [len(found) for found in turned.regions] == [len(found) for found in one.regions[::-1]]
 
 
 def test_a_planted_spot_is_found_where_it_is(

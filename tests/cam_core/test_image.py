@@ -169,3 +169,9 @@ def test_what_is_no_picture_is_refused(pixels: np.ndarray) -> None:
 def test_a_fit_for_another_shape_is_refused() -> None:
     with pytest.raises(ImageError, match="the fit is for"):
         to_grid(np.zeros((5, 5), np.float32), fit_to((4, 4), (8, 8), "pad"), 0)
+
+
+@pytest.mark.parametrize("spacing", [(0.0, 0.2), (-1.0, 1.0), (float("nan"), 1.0), (0.5, float("inf"))])
+def test_a_picture_with_an_impossible_spacing_is_refused(spacing: tuple[float, float]) -> None:
+    with pytest.raises(ImageError, match="spacing"):
+        Image(pixels=np.zeros((4, 4), np.float32), spacing_mm=spacing)

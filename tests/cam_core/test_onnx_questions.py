@@ -13,6 +13,10 @@ from small_graphs import LINEAR, MATRIX, POOL, SIDE, graph, opened
 from cam_core.card import ModelCard
 from cam_core.classifier import Capability
 from cam_core.errors import MethodNotApplicable, ModelLoadError, OutOfMemory, UnknownTargetLayer
+from cam_core.explanation import explain
+from cam_core.finding import Finding
+from cam_core.image import Image
+from cam_core.method import method_named
 from cam_core.runtimes.onnx_graph import plan
 
 
@@ -164,3 +168,22 @@ def test_running_out_of_memory_is_told(
             ask(batch)
     with pytest.raises(OutOfMemory, match="3 input"):
         classifier.head_scores(batch, np.zeros((3, 5, 16, 16), np.float32))
+
+
+def test_a_batch_of_one_that_was_baked_in_is_kept_to(write_card: Callable[..., ModelCard], image: Image) -> None:
+    """The graph says that it takes any number, and makes one row of them all."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
+        helper.make_node("Reshape", ["pooled", "row"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "matrix"], ["scores"]),
+    ]
+    classifier = opened(write_card, graph(nodes, {"row": np.array([1, 5])}), target="planes")
+    free = opened(write_card, graph(LINEAR), target="planes")
+    assert classifier.micro_batch == classifier.head_batch == 1
+    assert free.micro_batch == free.head_batch == 16
+    methods = [method_named(name) for name in ("grad-cam", "score-cam", "ablation-cam", "occlusion")]
+    findings = [Finding(label=classifier.card.labels[0], logit=0.0, probability=0.5)]
+    (found,), (expected,) = (explain(image, one, methods, findings) for one in (classifier, free))
+    assert found.failures == ()
+    for one, other in zip(found.maps, expected.maps, strict=True):
+        assert np.abs(one.values - other.values).max() <= 1e-4 * np.abs(other.values).max(), one.name

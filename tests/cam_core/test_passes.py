@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from cam_core import passes
 from cam_core.errors import OutOfMemory
-from cam_core.passes import scored
+from cam_core.passes import remade, scored
 
 
 class Scorer:
@@ -92,3 +94,41 @@ def test_no_more_than_two_passes_are_held() -> None:
 
     assert scored(scorer, source(), 4).shape == (24, 1)
     assert seen == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 5, 8])
+def test_blocks_that_do_not_fit_are_made_again_smaller_from_where_they_stopped(room: int) -> None:
+    asked: list[int] = []
+
+    def make(most: int) -> Iterator[np.ndarray]:
+        asked.append(most)
+        yield from blocks(1)  # before memory runs short
+        if most > room:
+            raise MemoryError
+        for first in range(1, 11, most):
+            yield np.arange(first, min(11, first + most), dtype=np.float32)[:, None, None] * np.ones((1, 2, 3))
+
+    found = np.concatenate(list(remade(make, 8)))
+    assert np.array_equal(found[:, 0, 0], np.arange(11))
+    assert asked == [size for size in (8, 4, 2, 1) if size == 8 or 2 * size > room]
+
+
+def test_not_even_a_block_of_one_fits() -> None:
+    def make(most: int) -> Iterator[np.ndarray]:
+        yield from blocks(1)
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory, match="1 input"):
+        list(remade(make, 4))
+
+
+def test_blocks_that_can_not_be_joined_are_passed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(arrays: list[np.ndarray]) -> np.ndarray:
+        if arrays[0].ndim == 3:
+            raise MemoryError
+        return np.vstack(arrays)
+
+    monkeypatch.setattr(passes, "np", SimpleNamespace(concatenate=refuse, zeros=np.zeros, float32=np.float32))
+    scorer = Scorer(room=100)
+    assert np.array_equal(scored(scorer, blocks(1, 1, 3), 4), expected(5))
+    assert scorer.sizes == [1, 1, 2, 1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cam_core.classifier import Capability, Classifier
-from cam_core.errors import ExplanationFailed, OutOfMemory
+from cam_core.errors import ExplanationFailed, ModelError, ModelLoadError, OutOfMemory
 from cam_core.explanation import explain, explain_batch
 from cam_core.finding import Finding
 from cam_core.image import Image
@@ -183,3 +184,28 @@ def test_a_method_that_needs_what_the_model_lacks_costs_no_pass(
     assert poor.captures == 0
     assert poor.sizes == []
     assert len(one.failures) == len(METHODS)
+
+
+@pytest.mark.parametrize("error", [OutOfMemory(1, "cpu"), ModelLoadError(Path("weights"), "it takes one input")])
+def test_passes_that_the_model_can_not_run_fail_their_own_methods_alone(
+    error: ModelError,
+    image: Image,
+    torch_classifier: Callable[..., TorchClassifier],
+    finding: Callable[..., Finding],
+) -> None:
+    class Broken(Counting):
+        def perturbed_scores(self, batch: np.ndarray) -> np.ndarray:
+            raise error
+
+        def head_scores(self, batch: np.ndarray, activations: np.ndarray) -> np.ndarray:
+            raise error
+
+    methods = [*METHODS, method_named("ablation-cam")]
+    (one,) = explain(image, Broken(torch_classifier("layers")), methods, [finding(0)])  # type: ignore[arg-type]
+    (whole,) = explain(image, torch_classifier("layers"), methods, [finding(0)])
+    kept = [saliency for saliency in whole.maps if saliency.name.startswith("grad-cam")]
+    for saliency, expected in zip(one.maps, kept, strict=True):
+        assert saliency.name == expected.name
+        assert np.array_equal(saliency.values, expected.values)
+    assert [name for name, _ in one.failures] == ["score-cam:delta", "score-cam:paper", "ablation-cam"]
+    assert {reason for _, reason in one.failures} == {str(error)}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import law_models
 import numpy as np
 import pytest
 import torch
-from small_architectures import ARCHITECTURES, by_onnx, by_torch
+from small_architectures import ARCHITECTURES, built, by_onnx, by_torch, paper
 from torch import nn
 
-from cam_core.card import ModelCard
+from cam_core.card import ActivationLayout, ModelCard
 from cam_core.classifier import Classifier
+from cam_core.errors import UnusableTargetLayer
 from cam_core.image import fit_to
 from cam_core.registration import (
     Probe,
@@ -277,3 +280,123 @@ def test_cells_that_all_look_at_everything_are_not_placed_by_noise() -> None:
     found = measure(fields, (2, 2), (64, 64))  # type: ignore[arg-type]
     assert found == library_registration((2, 2), (64, 64))
     assert not found.measured
+
+
+SHAPES_OF_OTHERS = {
+    "flat": ("vision transformer", ActivationLayout(layout="tokens", token_grid=(4, 16), prefix_tokens=3)),
+    "tall": ("vision transformer", ActivationLayout(layout="tokens", token_grid=(16, 4), prefix_tokens=3)),
+    "planes as channels last": ("mobile", ActivationLayout(layout="channels-last")),
+    "channels last as planes": ("shifted windows", ActivationLayout()),
+}
+
+
+@pytest.mark.parametrize("named", SHAPES_OF_OTHERS.values(), ids=SHAPES_OF_OTHERS.keys())
+def test_a_layout_of_the_same_size_that_is_not_the_layers_is_refused(named: tuple[str, ActivationLayout]) -> None:
+    name, layout = named
+    classifier = TorchClassifier(replace(paper(name), activations=layout), built(name))
+    with pytest.raises(UnusableTargetLayer, match=r"'target' .*check activations.layout, token_grid"):
+        _ = classifier.registration
+
+
+def patches_of(rows: int, columns: int, prefix: int) -> Callable[[list[Probe]], np.ndarray]:
+    """Fields of 65 tokens, an 8 x 8 grid of patches of 4 pixels behind one class token, read as another grid."""
+
+    def fields(probes: list[Probe]) -> np.ndarray:
+        found = np.full((len(probes), 2, 3), np.nan)
+        for index, probe in enumerate(probes):
+            token = prefix + probe.cell[0] * columns + probe.cell[1] - 1
+            noise = np.random.default_rng(probe.seed).normal(0, 0.7, 2)
+            found[index, :, 0] = 16 + 0.8 * (4 * np.array(divmod(token, 8)) - 14.5) + noise
+        return found
+
+    return fields
+
+
+@pytest.mark.parametrize(("rows", "columns", "prefix"), [(13, 5, 0), (5, 13, 0), (4, 16, 1), (16, 4, 1)])
+def test_a_wrong_token_grid_is_refused(rows: int, columns: int, prefix: int) -> None:
+    with pytest.raises(UnusableTargetLayer, match="token_grid and prefix_tokens"):
+        measure(patches_of(rows, columns, prefix), (rows, columns), (32, 32), "blocks")  # type: ignore[arg-type]
+    right = measure(patches_of(8, 8, 1), (8, 8), (32, 32), "blocks")  # type: ignore[arg-type]
+    assert right.step == (4, 4)
+
+
+def test_exchanged_axes_are_refused() -> None:
+    def fields(probes: list[Probe]) -> np.ndarray:
+        centres = np.array([[8 * probe.cell[1], 8 * probe.cell[0]] for probe in probes], np.float64)
+        return np.stack([centres + np.random.default_rng(0).normal(0, 1, centres.shape)] + [centres * np.nan] * 2, -1)
+
+    with pytest.raises(UnusableTargetLayer):
+        measure(fields, (8, 8), (64, 64), "blocks")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_cells_that_look_at_everything_are_not_refused(axes: int) -> None:
+    """Centroids of pure noise, many times over: none may look like a wrong layout."""
+    for seed in range(300):
+        source = np.random.default_rng(seed)
+
+        def fields(probes: list[Probe], source: np.random.Generator = source) -> np.ndarray:
+            found = np.full((len(probes), axes, 3), np.nan)
+            found[..., 0] = source.normal(112, 8, (len(probes), axes))
+            return found
+
+        measure(fields, (14,) * axes, (224,) * axes)  # type: ignore[arg-type]
+
+
+class Turned(Planes):
+    """Sees its input from right to left."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.flip(-1))
+
+
+def test_a_model_that_turns_its_input_has_a_negative_step(write_card: Callable[..., ModelCard]) -> None:
+    turned = Turned(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU()).eval()
+    found = TorchClassifier(write_card(target="planes", side=SIDE), turned).registration
+    assert found.step == pytest.approx((2, -2))
+    assert found.start == pytest.approx((0, SIDE - 1), abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 6, 7, 8, 12, 14, 16, 28])
+def test_probed_cells_are_symmetric_about_the_middle(count: int) -> None:
+    asked: list[Probe] = []
+
+    def fields(probes: list[Probe]) -> np.ndarray:
+        asked.extend(probes)
+        return np.full((len(probes), 3, 3), np.nan)
+
+    measure(fields, (count, count + 1, 4), (64, 64, 64))  # type: ignore[arg-type]
+    cells = np.array([probe.cell for probe in asked])
+    for axis, size in enumerate((count, count + 1, 4)):
+        assert sorted(cells[:, axis]) == sorted(size - 1 - cells[:, axis])
+
+
+def test_an_upsampled_layer_is_placed_by_its_centroids(write_card: Callable[..., ModelCard]) -> None:
+    """Its even and odd cells reach differently far, so the extents alone give another pitch."""
+    module = Planes(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Upsample(scale_factor=2, mode="bilinear")).eval()
+    found = TorchClassifier(write_card(target="planes", side=SIDE), module).registration
+    assert found.step == (1, 1)
+    assert found.start == pytest.approx((-0.5, -0.5), abs=0.1)
+
+
+class Quarters(nn.Module):
+    """Patches of 4 x 4, mixed within windows of 2 x 2 of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.target = nn.Conv2d(1, 8, 4, 4), nn.Conv2d(32, 32, 1)
+        self.planes, self.head = nn.Identity(), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        planes = self.patches(x)
+        mixed = nn.functional.pixel_shuffle(self.target(nn.functional.pixel_unshuffle(planes, 2)), 2)
+        logits: torch.Tensor = self.head(self.planes(planes + mixed).mean((2, 3)))
+        return logits
+
+
+def test_windows_do_not_change_the_pitch(write_card: Callable[..., ModelCard]) -> None:
+    torch.manual_seed(0)
+    mixed = TorchClassifier(write_card(target="planes", side=SIDE), Quarters().eval())
+    for classifier in (mixed, law_models.classifier_of("shifted windows")):
+        assert classifier.registration.step == (4, 4)
+        assert classifier.registration.start == pytest.approx((1.5, 1.5), abs=1)

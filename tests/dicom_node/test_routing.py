@@ -93,6 +93,22 @@ def test_all_unsound_conditions_are_told_at_once():
     assert len(error.value.problems) == 2
 
 
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        (("cam", "grad-cam", "cam"), r"r\.methods: the method 'cam' is named twice"),
+        (("score-cam:delta", "cam", "score-cam"), r"named twice \(as 'score-cam:delta', 'score-cam'\)"),
+    ],
+)
+def test_a_method_named_twice_would_make_two_objects_of_one_identity(methods, words):
+    with pytest.raises(ConfigurationError, match=words):
+        check_routes([route(methods=methods)])
+
+
+def test_variants_of_a_method_are_several_methods():
+    check_routes([route(methods=("score-cam", "score-cam:paper", "no-such", "no-such:odd"))])
+
+
 def test_a_number_that_is_absent_makes_no_comparison_hold():
     bare = series_symbols((one(),), (one(),))
     assert not holds("PatientAgeYears >= 18", bare)

@@ -122,6 +122,8 @@ def explained(case: Case, names: Sequence[str]) -> None:
     found = explain(case.image, case.classifier, _methods(tuple(names)), findings)
     if found[0].failures:
         raise RuntimeError(f"not explained: {found[0].failures}")
+    for one in found:
+        _ = one.regions  # they are found when they are asked for
 
 
 def live_subject(case: Case, channels: int | None = None) -> Subject:

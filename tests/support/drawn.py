@@ -47,9 +47,9 @@ def explanation(
     return Explanation(
         finding=finding,
         maps=maps,
-        regions=tuple(regions(one) for one in maps),
         equivalent=equivalent_groups(maps),
         failures=failures,
+        regions_of=regions,
     )
 
 

@@ -94,6 +94,30 @@ def test_the_callers_model_is_not_changed_by_a_failure_either(monkeypatch: pytes
     assert state_of(module) == before
 
 
+class Restless(nn.Module):
+    """A network that writes to its buffers in evaluation mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network(head="smooth")
+        self.inner.target.register_buffer("level", torch.zeros(1))
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.seen += len(batch)
+        self.inner.target.level.copy_(batch.mean())
+        logits: torch.Tensor = self.inner(batch)
+        return logits
+
+
+def test_the_callers_buffers_are_not_written_to() -> None:
+    kind = TORCH["smooth head"]
+    module = Restless()
+    before = state_of(module)
+    assert same(run(torch_of(kind, module, "inner.target"), image_of(kind)), explained("smooth head"))
+    assert state_of(module) == before
+
+
 @few_kinds
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_the_callers_mode_is_no_matter(name: str, mode: Callable[[], nullcontext[None]]) -> None:

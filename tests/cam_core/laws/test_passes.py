@@ -19,10 +19,9 @@ from law_runs import (
     same,
 )
 
-from cam_core.classifier import Classifier
+from cam_core.classifier import Capability, Classifier
 from cam_core.errors import OutOfMemory
 from cam_core.explanation import explain_batch
-from cam_core.method import method_named
 
 few_kinds = pytest.mark.parametrize("name", FEW)
 
@@ -66,10 +65,17 @@ def test_a_pass_that_does_not_fit_is_halved(name: str, most: int) -> None:
     assert_near(run(limited(classifier_of(name), most), image_of(KINDS[name])), explained(name))
 
 
-def test_not_even_one_input_fits() -> None:
-    classifier = limited(classifier_of("smooth head"), 0)
-    with pytest.raises(OutOfMemory):
-        run(classifier, image_of(KINDS["smooth head"]), [method_named("score-cam")])
+def test_where_not_even_one_input_fits_the_methods_that_ask_for_it_fail_alone() -> None:
+    found = run(limited(classifier_of("smooth head"), 0), image_of(KINDS["smooth head"]))
+    for one, whole in zip(found, explained("smooth head"), strict=True):
+        failures = dict(one.failures)
+        starved = {method.full_name for method in METHODS if method.asks or Capability.HEAD in method.needs}
+        assert starved == failures.keys() - KINDS["smooth head"].failing
+        assert all("out of memory" in failures[name] for name in starved)
+        kept = [saliency for saliency in whole.maps if saliency.name not in failures]
+        assert [saliency.name for saliency in one.maps] == [saliency.name for saliency in kept]
+        for saliency, expected in zip(one.maps, kept, strict=True):
+            assert saliency.values.tobytes() == expected.values.tobytes()
 
 
 @few_kinds

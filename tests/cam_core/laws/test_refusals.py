@@ -50,9 +50,9 @@ def without(whole: Explanation, lost: set[str], reasons: dict[str, str]) -> Expl
     return Explanation(
         finding=whole.finding,
         maps=tuple(one for one in whole.maps if one.name not in lost),
-        regions=(),
         equivalent=(),
         failures=tuple(order),
+        regions_of=whole.regions_of,
     )
 
 

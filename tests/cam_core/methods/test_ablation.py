@@ -52,7 +52,7 @@ def test_a_change_within_rounding_is_none(torch_classifier: Callable[..., TorchC
     logits = capture.scores[0]
 
     class Rounding:
-        micro_batch = 16
+        micro_batch = head_batch = 16
         head_weights = staticmethod(lambda: None)
 
         @staticmethod

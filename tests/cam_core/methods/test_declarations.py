@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from small_evidence import evidence
 
 from cam_core.classifier import Capability
 from cam_core.method import Method, known_methods, method_named, variants_of
-from cam_core.panel import DEFAULT_PANEL, panel_for
+from cam_core.panel import DEFAULT_PANEL
 
 METHODS = [method for name in known_methods() for method in variants_of(name)]
 
@@ -49,7 +50,10 @@ def test_every_method_declares_itself(method: Method) -> None:
     assert method.maps.__doc__
     assert method.class_specific == (method.name != "eigen-cam")
     assert bool(method.asks) == (Capability.SCORES in method.needs)
-    assert all(hash(ask) == hash(ask) and ask == ask for ask in method.asks)  # noqa: PLR0124
+    for ask in method.asks:
+        again = replace(ask)  # type: ignore[type-var]
+        assert again is not ask
+        assert (again, hash(again)) == (ask, hash(ask))
     assert (Capability.GRADIENTS in method.needs) >= (Capability.CURVATURES in method.needs)
     if method.family != "control":
         assert re.search(r"\b(19|20)\d\d\b", method.reference)
@@ -85,19 +89,4 @@ def test_the_random_map_is_that_of_the_picture_and_the_label() -> None:
 
 
 def test_the_panel_takes_one_method_of_each_family() -> None:
-    everything = panel_for(frozenset(Capability))
-    assert tuple(method.name for method in everything) == DEFAULT_PANEL
-    assert len(DEFAULT_PANEL) == len({method.family for method in everything}) == 4
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "names"),
-    [
-        ({Capability.SCORES}, ["occlusion"]),
-        ({Capability.SCORES, Capability.ACTIVATIONS}, ["score-cam", "occlusion"]),
-        ({Capability.SCORES, Capability.ACTIVATIONS, Capability.HEAD}, ["score-cam", "ablation-cam", "occlusion"]),
-        (set(), []),
-    ],
-)
-def test_the_panel_leaves_out_what_a_model_can_not_do(capabilities: set[Capability], names: list[str]) -> None:
-    assert [method.name for method in panel_for(frozenset(capabilities))] == names
+    assert len(DEFAULT_PANEL) == len({method_named(name).family for name in DEFAULT_PANEL}) == 4

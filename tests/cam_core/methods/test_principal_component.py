@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse.linalg import ArpackNoConvergence
 from small_evidence import PLANES, VOLUMES, evidence
 
+from cam_core.errors import ExplanationFailed
 from cam_core.method import method_named
 from cam_core.methods.principal_component import first_projection
 
@@ -101,3 +102,12 @@ def test_without_a_hint_the_largest_value_is_positive() -> None:
     planes = np.array([[-3.0, 1.0], [-3.0, 1.0]])
     found = first_projection(planes, np.zeros(2))
     assert found == pytest.approx([np.sqrt(18), -np.sqrt(2)])
+
+
+@pytest.mark.parametrize("name", ["eigen-cam", "eigen-grad-cam"])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_what_is_no_number_has_no_component(name: str, odd: float) -> None:
+    given = evidence()
+    given.activations[0, 0, 0] = odd
+    with pytest.raises(ExplanationFailed, match="not finite numbers"):
+        method_named(name).maps(given)

@@ -9,7 +9,7 @@ from cam_core.quality.artefacts import Artefacts, border_mask
 from cam_core.quality.bootstrap import interval, paired_interval
 from cam_core.quality.case import Case, Settings
 from cam_core.quality.catalogue import MEASURES
-from cam_core.quality.controls import average_mask, centre_gaussian, random_map
+from cam_core.quality.controls import centre_gaussian, random_map
 from cam_core.quality.faithfulness import Removal
 from cam_core.quality.localisation import energy_inside
 from cam_core.quality.query import Query
@@ -168,6 +168,3 @@ def test_controls():
     gaussian = centre_gaussian((5, 6, 7))
     assert np.unravel_index(gaussian.argmax(), gaussian.shape)[0] == 2
     assert gaussian == pytest.approx(gaussian[::-1, ::-1, ::-1])
-    assert average_mask([np.eye(3, dtype=bool), np.zeros((3, 3), bool)]).max() == 0.5
-    with pytest.raises(ValueError, match="no masks"):
-        average_mask([])

@@ -196,6 +196,15 @@ def test_explain_writes_objects_and_renderings_without_a_network(tmp_path, tiny_
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["study-1", "study-2"]
 
 
+def test_explain_takes_a_method_once_whatever_it_is_called(tmp_path, tiny_card, real_image):
+    told = camnode(
+        "explain", real_image("RG1_UNCR.dcm"), "--out", tmp_path / "out", "--model", tiny_card,
+        "--method", "score-cam", "--method", "score-cam:delta", code=1,
+    )  # fmt: skip
+    assert "named twice" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_explain_of_what_is_not_dicom_says_so(tmp_path, tiny_card):
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear colleague")

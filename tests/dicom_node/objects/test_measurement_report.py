@@ -97,7 +97,7 @@ def test_an_unknown_spacing_gives_pixels(
 def test_no_region_no_report(answered: Callable[[str], StudyAnswer], results: ModuleType) -> None:
     answer = answered("CT_small.dcm")
     one = answer.images[0]
-    blank = replace(one.explanations[0], regions=((), ()))
+    blank = replace(one.explanations[0], regions_of=lambda _: ())
     empty = replace(answer, images=(replace(one, explanations=(blank,)),))
     made_by = results.provenance(answer.header)
     assert measurement_report.build(empty, made_by) is None

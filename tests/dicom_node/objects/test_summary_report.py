@@ -121,10 +121,10 @@ def test_maps_are_described_with_what_limits_them(answer: StudyAnswer, results: 
 def test_an_empty_map_is_said_to_be_empty(answer: StudyAnswer, results: ModuleType) -> None:
     one = answer.images[0]
     maps = tuple(replace(each, values=-each.values) for each in one.explanations[0].maps)
-    blank = replace(one.explanations[0], maps=maps, regions=((), ()))
+    blank = replace(one.explanations[0], maps=maps, regions_of=lambda _: ())
     said = shown(replace(answer, images=(replace(one, explanations=(blank,)),)), results)
     assert ("Comment", "Grad-CAM: nothing to show; no positive evidence for this finding in this map") in said
-    under = replace(one.explanations[0], regions=((), ()))
+    under = replace(one.explanations[0], regions_of=lambda _: ())
     said = shown(replace(answer, images=(replace(one, explanations=(under,)),)), results)
     assert ("Comment", "Grad-CAM: no region reaches the threshold") in said
 
