@@ -123,7 +123,7 @@ def _engines(case: Case) -> tuple[dict[str, Classifier], list[str]]:
     """The model itself and what else can run its many passes exactly, and what can't."""
     found: dict[str, Classifier] = {"model": case.classifier}
     notes = []
-    for engine in ("fused", "onnxruntime", "compiled"):
+    for engine in ("fused", "onnxruntime"):
         try:
             found[engine] = contest.with_engine(case, ForwardOptions(engine=engine))
         except ModelLoadError as error:

@@ -1,43 +1,17 @@
 """What a study's files become: findings, refusals and failures, each an answer in objects."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 from pydicom import dcmread
+from study_answers import objects, run, texts
 
 from cam_core.errors import DigestMismatch, UnknownMethod
 from dicom_node.errors import NoHeader
 from dicom_node.pipeline import reading
-from dicom_node.pipeline.explaining import classifier_of
 from dicom_node.pipeline.study import answer
-
-
-def run(request):
-    steps = []
-    found = answer(request, lambda step, seconds: steps.append(step))
-    return found, steps
-
-
-def objects(found):
-    return [dcmread(one["file"]) for one in found["results"]]
-
-
-def texts(report):
-    """All texts of a report."""
-    found = []
-
-    def walk(items):
-        for item in items:
-            found.append(str(item.get("TextValue", "")))
-            found.extend(code.CodeMeaning for code in item.get("ConceptCodeSequence", []))
-            walk(item.get("ContentSequence", []))
-
-    walk(report.ContentSequence)
-    return " | ".join(found)
 
 
 def film_like(source, path, uid, **changes):
@@ -85,67 +59,6 @@ def test_a_chest_film_gets_pictures_and_two_reports(request_for, real_image):
     assert set(found["summary"]["timings"]) == set(steps)
     assert found["summary"]["device"] == "cpu"
     assert any("one and the same map" in words for words in found["summary"]["warnings"])
-
-
-@pytest.fixture
-def ensemble_card(tiny_card, tmp_path):
-    """The tiny model and one with other weights."""
-    first = (tiny_card.parent / "weights.safetensors").read_bytes()
-    state = {name: value * 1.1 for name, value in safetensors.torch.load(first).items()}
-    second = safetensors.torch.save(state)
-    folder = tmp_path / "ensemble"
-    folder.mkdir()
-    (folder / "weights.safetensors").write_bytes(first)
-    (folder / "second.safetensors").write_bytes(second)
-    member = f'{{ weights = "second.safetensors", sha256 = "{hashlib.sha256(second).hexdigest()}" }}'
-    table = f'\n[uncertainty]\nkind = "ensemble"\nmembers = [{member}]\n'
-    (folder / "model.toml").write_text(tiny_card.read_text() + table)
-    return folder / "model.toml"
-
-
-def test_a_declared_uncertainty_reaches_rows_and_report(request_for, real_image, tiny_card, ensemble_card):
-    asked = [real_image("RG1_UNCR.dcm")]
-    plain, _ = run(request_for(asked))
-    found, _ = run(request_for(asked, card=str(ensemble_card)))
-    for before, after in zip(plain["summary"]["findings"], found["summary"]["findings"], strict=True):
-        spread = after["uncertainty"]
-        assert after["probability"] == before["probability"]
-        assert (spread["kind"], spread["passes"]) == ("ensemble", 2)
-        assert spread["low"] < spread["mean"] < spread["high"]
-    words = texts(objects(found)[-1])
-    assert "95 % interval of the score" in words
-    assert "from 2 networks" in words
-
-
-def test_a_faster_engine_is_recorded_with_its_deviation_and_changes_no_score(request_for, real_image):
-    asked = [real_image("RG1_UNCR.dcm")]
-    plain, _ = run(request_for(asked, methods=["score-cam"]))
-    fused, _ = run(request_for(asked, methods=["score-cam"], forward={"engine": "fused", "precision": "bf16"}))
-    scores = [[one["probability"] for one in each["summary"]["findings"]] for each in (plain, fused)]
-    assert scores[0] == scores[1]
-    for each, recorded in ((plain, False), (fused, True)):
-        words = texts(objects(each)[-1])
-        assert ("masked_passes=fused bf16" in words) == recorded
-        assert ("masked_passes_deviation=" in words) == recorded
-
-
-def test_a_model_that_the_engine_can_not_run_is_run_as_it_is(request_for, real_image, monkeypatch):
-    monkeypatch.setattr("cam_core.runtimes.engines.ENGINES", {"model": "cam_core.runtimes.engines:unchanged"})
-    asked = request_for([real_image("RG1_UNCR.dcm")], methods=["score-cam"], forward={"engine": "fused"})
-    classifier_of.cache_clear()
-    found, _ = run(asked)
-    classifier_of.cache_clear()
-    assert found["state"] == "done"
-    assert "masked_passes=" not in texts(objects(found)[-1])
-
-
-def test_a_member_that_changed_is_verified_anew(request_for, real_image, ensemble_card):
-    run(request_for([real_image("RG1_UNCR.dcm")], card=str(ensemble_card)))
-    member = ensemble_card.parent / "second.safetensors"
-    member.write_bytes(b"other weights")
-    os.utime(member, (1, 1))
-    with pytest.raises(DigestMismatch, match="second"):
-        run(request_for([real_image("RG1_UNCR.dcm")], card=str(ensemble_card)))
 
 
 def test_the_pictures_of_two_films_are_counted_through(request_for, real_image, tmp_path):
