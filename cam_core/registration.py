@@ -251,13 +251,6 @@ def cells_on_grid(values: NDArray[np.float32], registration: Registration, grid:
     return sample_linear(values, _in_cells(pixels, registration))
 
 
-def cells_on_picture(
-    values: NDArray[np.float32], registration: Registration, fit: Fit, shape: Sequence[int]
-) -> NDArray[np.float32]:
-    """Spread cell values (..., *cells) over a picture of `shape` that covers the source image; see `cells_on_grid`."""
-    return sample_linear(values, cell_positions(registration, fit, shape))
-
-
 def cell_positions(registration: Registration, fit: Fit, shape: Sequence[int]) -> list[NDArray[np.float64]]:
     """Where the pixel centres of a picture of `shape` that covers the source image lie among the cells, on each axis.
 

@@ -19,12 +19,13 @@ from cam_core.image import fit_to
 from cam_core.registration import (
     Probe,
     Registration,
+    cell_positions,
     cells_on_grid,
-    cells_on_picture,
     gradient_field,
     library_registration,
     measure,
 )
+from cam_core.resample import sample_linear
 from cam_core.runtimes.finite_differences import difference_fields
 from cam_core.runtimes.onnx_runtime import OnnxClassifier, open_onnx
 from cam_core.runtimes.torch_runtime import TorchClassifier
@@ -213,7 +214,7 @@ def test_cells_on_a_picture_go_through_the_fit() -> None:
     values[4, 2] = 1.0
     registration = Registration(start=(0.0, 0.0), step=(8.0, 8.0), measured=True)
     fit = fit_to((256, 128), (64, 64), "pad")
-    placed = cells_on_picture(values, registration, fit, (256, 128))
+    placed = sample_linear(values, cell_positions(registration, fit, (256, 128)))
     row, column = np.unravel_index(placed.argmax(), placed.shape)
     # grid pixel 32 is image rows 128..132; grid pixel 16 is image columns (16 - 16) * 4 ..
     assert row in (129, 130)
